@@ -1,0 +1,1 @@
+"""Scenes, images and datasets: vocabulary, formats, generators. Knows no renderer and no Prefect."""

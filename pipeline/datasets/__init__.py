@@ -1,0 +1,1 @@
+"""On-disk formats, a reader and its writer side by side; statistics and the manifest."""

@@ -1,0 +1,1 @@
+"""Scene generators, one method a file, all behind protocol.Generator."""

@@ -1,0 +1,1 @@
+"""HTML pages; is handed Views and tables, renders none."""

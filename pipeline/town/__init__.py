@@ -1,0 +1,1 @@
+"""The embedded world: seeded, procedural, metric, continuous streets -> Surface."""

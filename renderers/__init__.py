@@ -1,0 +1,1 @@
+"""From voxels and surfaces to pictures, scans, labels and masks."""

@@ -1,0 +1,1 @@
+"""Monocular semantic scene completion: training, testing, protocols."""
