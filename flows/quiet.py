@@ -1,0 +1,28 @@
+"""Nothing phones home and nothing is written outside a private home: environment, set before heavy imports."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """occfactory's own folder for Prefect's database and caches: $OCCFACTORY_HOME, else the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("OCCFACTORY_HOME") or Path(cache) / "occfactory")
+
+
+def quiet_environment() -> None:
+    """Telemetry off, Prefect in its private home and calm; what the user has set stays."""
+    os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false", HF_HUB_DISABLE_TELEMETRY="1")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0")
+    defaults = {
+        "PREFECT_HOME": str(home() / "prefect"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_SHOW_CLI_ART": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

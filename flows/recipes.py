@@ -1,0 +1,165 @@
+"""Recipes: functions that return one whole, frozen run config. Every recipe has a tiny CPU twin.
+
+A recipe's digest is its identity: it holds no path of a machine and no number of workers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import digest_of
+from pipeline.scene.grid import DEFAULT_GRID, VoxelGrid
+
+
+class Config(BaseModel):
+    """Frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GridConfig(Config):
+    """A VoxelGrid as configuration."""
+
+    shape: tuple[int, int, int] = DEFAULT_GRID.shape  # voxels along X, Y, Z
+    voxel_size_m: float = Field(DEFAULT_GRID.voxel_size_m, gt=0)  # edge of a voxel [m]
+    origin_m: tuple[float, float, float] = DEFAULT_GRID.origin_m  # lowest corner in the vehicle frame [m]
+
+    def grid(self) -> VoxelGrid:
+        return VoxelGrid(self.shape, self.voxel_size_m, self.origin_m)
+
+
+class TownSource(Config):
+    """Scenes of the embedded world's training split: sample i is frame (i mod frames) of sequence (i div frames)."""
+
+    kind: Literal["town"] = "town"
+    frames_per_sequence: int = Field(4, ge=1)  # samples drawn from one street
+    frame_step: int = Field(10, ge=1)  # scans between two samples (0.1 s each)
+    grid: GridConfig = GridConfig()
+    mask_poses: int = Field(12, ge=1)  # poses of the drive from which invalid voxels are seen
+    mask_step: int = Field(5, ge=1)  # scans between those poses
+
+
+class SplitSource(Config):
+    """Scenes of a SemanticKITTI-layout root, frame by frame in file order."""
+
+    kind: Literal["split"] = "split"
+    root: Path = Field(exclude=True)  # where it lies; not part of the digest (each sample records its source's SHA-256)
+    split: str = "train"  # train, val, or another split of the root
+
+
+class ViewConfig(Config):
+    """How a scene is looked at and rendered."""
+
+    cameras: tuple[Literal["front", "left", "right", "rear"], ...] = ("front",)  # the first one pairs with the image
+    width_px: int = Field(1220, ge=16, le=8192)
+    height_px: int = Field(370, ge=16, le=8192)
+    jitter_m: float = Field(0.03, ge=0, le=2)  # standard deviation of the camera's place [m]
+    jitter_deg: float = Field(0.3, ge=0, le=20)  # standard deviation of its angles [degrees]
+    calibrated: bool = False  # the source's own calibration and image size instead of KITTI's typical ones
+
+
+class ImageConfig(Config):
+    """How a view becomes an image."""
+
+    kind: Literal["render"] = "render"  # the shaded render
+
+
+class BuildRecipe(Config):
+    """One dataset build."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
+    description: str = ""
+    seed: int = Field(0, ge=0)  # the seed tree's root
+    samples: int | None = Field(None, ge=1)  # None: every frame of the source
+    shard_samples: int = Field(8, ge=1)  # samples a shard, the unit of work
+    threads: int = Field(1, ge=1)  # threads a worker
+    source: Annotated[TownSource | SplitSource, Field(discriminator="kind")]
+    views: ViewConfig = ViewConfig()
+    images: ImageConfig = ImageConfig()
+    gallery_samples: int = Field(24, ge=0)  # samples shown in the gallery, the first ones, uncurated
+    monoscene_labels: bool = False  # also labels/XX/NNNNNN_1_1.npy and _1_8.npy, as MonoScene's loader wants
+
+    def digest(self) -> str:
+        """SHA-256 of the recipe in canonical JSON."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def town_demo() -> BuildRecipe:
+    """48 streets of the embedded world at 0.4 m, KITTI's camera at native size: the demo."""
+    return BuildRecipe(name="town_demo", samples=48, shard_samples=8, source=TownSource(frames_per_sequence=2))
+
+
+def town_tiny() -> BuildRecipe:
+    """6 samples at a third of the image size: the whole road in seconds, for tests."""
+    return BuildRecipe(
+        name="town_tiny",
+        samples=6,
+        shard_samples=2,
+        source=TownSource(frames_per_sequence=2, mask_poses=3),
+        views=ViewConfig(width_px=384, height_px=128),
+        gallery_samples=6,
+    )
+
+
+def semantic_kitti(root: Path) -> BuildRecipe:
+    """Every training frame of a SemanticKITTI-layout ROOT, rendered through its own calibration."""
+    source = SplitSource(root=root)
+    views = ViewConfig(calibrated=True, jitter_m=0, jitter_deg=0)
+    return BuildRecipe(name="semantic_kitti", source=source, views=views)
+
+
+RECIPES: dict[str, Callable[..., BuildRecipe]] = {f.__name__: f for f in (town_demo, town_tiny, semantic_kitti)}
+
+
+def load_recipe(name: str, root: Path | None = None, changes: tuple[str, ...] = ()) -> BuildRecipe:
+    """A recipe by name, with `changes` such as "samples=100" or "views.width_px=640" applied. Raises InputError."""
+    if name not in RECIPES:
+        raise InputError("recipe", f"one of {', '.join(RECIPES)}", repr(name), "see `occfactory recipes`")
+    function = RECIPES[name]
+    takes_root = "root" in inspect.signature(function).parameters
+    if takes_root != (root is not None):
+        expected = "a dataset ROOT after the name" if takes_root else "no ROOT"
+        raise InputError(f"recipe {name}", expected, str(root or "none"))
+    recipe = function(root) if takes_root else function()
+    return change_recipe(recipe, changes)
+
+
+def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
+    """The recipe with "path=value" changes, values in JSON or as plain words. Raises InputError."""
+    table = recipe.model_dump(mode="python")
+    if isinstance(recipe.source, SplitSource):
+        table["source"]["root"] = recipe.source.root
+    for change in changes:
+        path, equals, value = change.partition("=")
+        if not equals:
+            raise InputError("--set", "FIELD=VALUE", repr(change))
+        _assign(table, path, _parse(value))
+    try:
+        return BuildRecipe.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"recipe field {where}", first["msg"], repr(first["input"])) from None
+
+
+def _assign(table: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        table = table.get(parent) if isinstance(table, dict) else None  # type: ignore[assignment]
+    if not isinstance(table, dict) or last not in table:
+        raise InputError("--set", "a field of the recipe", repr(path), "see `occfactory recipes NAME`")
+    table[last] = value
+
+
+def _parse(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
