@@ -57,7 +57,7 @@ class SplitSource(Config):
 class ViewConfig(Config):
     """How a scene is looked at and rendered."""
 
-    cameras: tuple[Literal["front", "left", "right", "rear"], ...] = ("front",)  # the first one pairs with the image
+    cameras: tuple[Literal["front", "left", "right", "rear"], ...] = Field(("front",), min_length=1)  # first: the image
     width_px: int = Field(1220, ge=16, le=8192)
     height_px: int = Field(370, ge=16, le=8192)
     jitter_m: float = Field(0.03, ge=0, le=2)  # standard deviation of the camera's place [m]

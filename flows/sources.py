@@ -1,0 +1,101 @@
+"""Where a build's scenes come from: the town's training split, or a split of a dataset. The generator's place.
+
+A drawn scene carries what its source knows: masks if there are any, else the poses from which they'll be simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flows.recipes import BuildRecipe, SplitSource, TownSource
+from pipeline.datasets.semantic_kitti import KittiRoot, open_root, read_frame
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import sha256_file
+from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.records import Scene
+from pipeline.scene.seeds import integer_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One scene of a build.
+
+    poses: (P, 4, 4) vehicle-frame poses of a drive, from which masks are simulated; invalid, occluded, scan: bool
+    (X, Y, Z) where the source has them.
+    """
+
+    scene: Scene
+    poses: np.ndarray
+    invalid: np.ndarray | None = None
+    occluded: np.ndarray | None = None
+    scan: np.ndarray | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def source_length(recipe: BuildRecipe) -> int:
+    """How many samples the recipe asks for, or its source has. Raises InputError."""
+    if isinstance(recipe.source, SplitSource):
+        available = len(_frames(recipe.source))
+        if recipe.samples is not None and recipe.samples > available:
+            raise InputError(recipe.source.root, f"at least {recipe.samples} frames", f"{available}")
+        return recipe.samples or available
+    if recipe.samples is None:
+        raise InputError(f"recipe {recipe.name}", "a number of samples", "none", "--set samples=100")
+    return recipe.samples
+
+
+def source_grid(recipe: BuildRecipe) -> VoxelGrid:
+    """The grid that the build's scenes lie on."""
+    source = recipe.source
+    return open_root(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
+
+
+def draw(recipe: BuildRecipe, index: int) -> Drawn:
+    """Sample `index` of the build: it depends on the recipe and the index alone."""
+    source = recipe.source
+    return _from_split(source, index) if isinstance(source, SplitSource) else _from_town(source, recipe.seed, index)
+
+
+def _from_town(source: TownSource, seed: int, index: int) -> Drawn:
+    from pipeline.town.plan import plan_town
+    from pipeline.town.surface import pose, surface_at
+    from renderers.voxelize import voxelize_surface
+
+    sequence, place = divmod(index, source.frames_per_sequence)
+    frame = place * source.frame_step
+    last = (source.frames_per_sequence - 1) * source.frame_step + source.mask_poses * source.mask_step
+    town_seed = integer_seed(seed, "town", sequence)
+    town = plan_town("train", town_seed, frames=last + 1)
+    surface = surface_at(town, frame)
+    grid = source.grid.grid()
+    provenance = {"source": "town", "split": "train", "town_seed": town_seed, "frame": frame}
+    scene = Scene(voxelize_surface(surface, grid), grid, surface.taxonomy, provenance)
+    vehicle_from_world = np.linalg.inv(pose(town, frame))
+    frames = range(frame, frame + source.mask_poses * source.mask_step, source.mask_step)
+    return Drawn(scene, np.stack([vehicle_from_world @ pose(town, k) for k in frames]))
+
+
+def _from_split(source: SplitSource, index: int) -> Drawn:
+    root = open_root(source.root)
+    sequence, frame = _frames(source)[index]
+    found = read_frame(root, sequence, frame)
+    scene = found.scene()
+    label_file = root.path / "sequences" / sequence / "voxels" / f"{frame}.label"
+    provenance = {"source": "split", "sequence": sequence, "frame": frame, "sha256": sha256_file(label_file)}
+    scene = Scene(scene.labels, scene.grid, scene.taxonomy, provenance)
+    return Drawn(scene, np.eye(4)[None], found.invalid, found.occluded, found.scan)
+
+
+def _frames(source: SplitSource) -> list[tuple[str, str]]:
+    root: KittiRoot = open_root(source.root)
+    frames = [(sequence, frame) for sequence in root.sequences(source.split) for frame in root.frames(sequence)]
+    if not frames:
+        raise InputError(source.root, f"labelled frames in split {source.split}", "none")
+    return frames
+
+
+Draw = Callable[[BuildRecipe, int], Drawn]
