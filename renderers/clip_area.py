@@ -4,6 +4,8 @@ Everything here is in index coordinates (a voxel is a unit cube), so areas are i
 owned by one thread, which adds its triangles in their order: sums are the same for any number of threads.
 """
 
+# mypy: allow-untyped-decorators
+
 from __future__ import annotations
 
 import numba
@@ -51,7 +53,8 @@ def _cut(
             out[kept, axis] = plane
             kept += 1
         if here >= 0:
-            out[kept] = polygon[current]
+            for a in range(3):
+                out[kept, a] = polygon[current, a]
             kept += 1
         previous, before = current, here
     return kept
@@ -94,6 +97,22 @@ def _add_to_slab(polygon: np.ndarray, corners: int, class_id: int, work: np.ndar
 
 
 @numba.njit(cache=True)
+def _slabs_of(vertices: np.ndarray, triangles: np.ndarray, t: int, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """The first and last x slab that triangle t may touch; (0, -1) where it lies outside the grid."""
+    first = last = 0
+    for axis in range(3):
+        low = high = vertices[triangles[t, 0], axis]
+        for corner in range(1, 3):
+            value = vertices[triangles[t, corner], axis]
+            low, high = min(low, value), max(high, value)
+        if high < 0 or low >= shape[axis]:
+            return 0, -1
+        if axis == 0:
+            first, last = max(_first_slab(low), 0), min(_last_slab(low, high), shape[0] - 1)
+    return first, last
+
+
+@numba.njit(cache=True)
 def _slab_lists(
     vertices: Float64[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"], shape: tuple[int, int, int]
 ) -> tuple[Int64[np.ndarray, "x1"], Int64[np.ndarray, "n"]]:
@@ -101,19 +120,12 @@ def _slab_lists(
     spans = np.empty((len(triangles), 2), np.int64)
     starts = np.zeros(shape[0] + 1, np.int64)
     for t in range(len(triangles)):
-        a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
-        outside = False
-        for axis in range(1, 3):
-            outside |= max(a[axis], b[axis], c[axis]) < 0 or min(a[axis], b[axis], c[axis]) >= shape[axis]
-        low, high = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
-        outside |= high < 0 or low >= shape[0]
-        spans[t] = (0, -1)
-        if not outside:
-            spans[t] = (max(_first_slab(low), 0), min(_last_slab(low, high), shape[0] - 1))
+        spans[t, 0], spans[t, 1] = _slabs_of(vertices, triangles, t, shape)
         for i in range(spans[t, 0], spans[t, 1] + 1):
             starts[i + 1] += 1
-    starts = np.cumsum(starts)
-    fill, flat = starts[:-1].copy(), np.empty(starts[-1], np.int64)
+    for i in range(shape[0]):
+        starts[i + 1] += starts[i]
+    fill, flat = starts.copy(), np.empty(starts[shape[0]], np.int64)
     for t in range(len(triangles)):
         for i in range(spans[t, 0], spans[t, 1] + 1):
             flat[fill[i]] = t
@@ -134,6 +146,28 @@ def _heaviest(areas: Float64[np.ndarray, "y z k"], weights: Float64[np.ndarray, 
             out[j, k] = best
 
 
+@numba.njit(cache=True)
+def _labels_of_slab(
+    i: int,
+    vertices: Float64[np.ndarray, "v 3"],
+    triangles: Int32[np.ndarray, "t 3"],
+    class_id: UInt8[np.ndarray, "t"],
+    weights: Float64[np.ndarray, "k"],
+    touching: Int64[np.ndarray, "n"],
+    labels: UInt8[np.ndarray, "x y z"],
+) -> None:
+    areas = np.zeros((labels.shape[1], labels.shape[2], len(weights)))
+    work = np.empty((5, _MAX_CORNERS, 3))
+    for t in touching:
+        for corner in range(3):
+            for axis in range(3):
+                work[0, corner, axis] = vertices[triangles[t, corner], axis]
+        kept = _cut_slab(work[0], 3, 0, i, work[1], work[4])
+        if kept > 2:
+            _add_to_slab(work[4], kept, class_id[t], work, areas)
+    _heaviest(areas, weights, labels[i])
+
+
 @numba.njit(cache=True, parallel=True)
 def _labels_of_slabs(
     vertices: Float64[np.ndarray, "v 3"],
@@ -145,16 +179,7 @@ def _labels_of_slabs(
     labels: UInt8[np.ndarray, "x y z"],
 ) -> None:
     for i in numba.prange(labels.shape[0]):
-        areas = np.zeros((labels.shape[1], labels.shape[2], len(weights)))
-        work = np.empty((5, _MAX_CORNERS, 3))
-        for n in range(starts[i], starts[i + 1]):
-            t = flat[n]
-            for corner in range(3):
-                work[0, corner] = vertices[triangles[t, corner]]
-            kept = _cut_slab(work[0], 3, 0, i, work[1], work[4])
-            if kept > 2:
-                _add_to_slab(work[4], kept, class_id[t], work, areas)
-        _heaviest(areas, weights, labels[i])
+        _labels_of_slab(i, vertices, triangles, class_id, weights, flat[starts[i] : starts[i + 1]], labels)
 
 
 def heaviest_classes(
