@@ -28,8 +28,10 @@ class JobError(RuntimeError):
     """A job failed; the message names it and its cause in one line."""
 
 
-def run_plan(plan: Plan, engine: Engine, workers: int, on_result: OnResult) -> None:
-    """Bring every job of the plan to its end; finished ones are verified and skipped.
+def run_plan(
+    plan: Plan, engine: Engine, workers: int, on_result: OnResult, finish: Callable[[], None] = lambda: None
+) -> None:
+    """Bring every job of the plan to its end, then `finish` the whole; finished jobs are verified and skipped.
 
     Raises InputError (another build in the folder, another recipe) or JobError.
     """
@@ -43,6 +45,7 @@ def run_plan(plan: Plan, engine: Engine, workers: int, on_result: OnResult) -> N
                 run_with_prefect(plan, pool, workers, on_result)
             else:
                 run_plain(plan, pool, workers, on_result)
+        finish()
 
 
 def waves(plan: Plan, workers: int) -> Iterator[range]:
@@ -58,7 +61,7 @@ def run_plain(plan: Plan, pool: ProcessPoolExecutor, workers: int, on_result: On
         for index in range(len(plan.stages)):
             jobs = {shard: submit(pool, plan, index, shard) for shard in wave}
             for shard, job in jobs.items():
-                on_result(finish(plan, index, shard, job))
+                on_result(result_of(plan, index, shard, job))
         for shard in wave:
             drop_intermediate(plan, shard)
 
@@ -70,7 +73,7 @@ def submit(pool: ProcessPoolExecutor, plan: Plan, stage_index: int, shard: int) 
         raise _lost_worker(plan, stage_index, shard) from error
 
 
-def finish(plan: Plan, stage_index: int, shard: int, job: Future[Result]) -> Result:
+def result_of(plan: Plan, stage_index: int, shard: int, job: Future[Result]) -> Result:
     """A job's result, its failure turned into one line."""
     try:
         return job.result()

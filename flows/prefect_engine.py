@@ -12,14 +12,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.engine import OnResult, finish, submit, waves
+from flows.engine import OnResult, result_of, submit, waves
 from flows.shards import Plan, Result, drop_intermediate
 
 
 @task(name="stage-shard", task_run_name="{stage}-{shard:05d}", cache_policy=NO_CACHE, persist_result=False)
 def stage_shard(stage: str, shard: int, plan: Plan, pool: ProcessPoolExecutor, index: int) -> Result:
     """One job, done in a worker process; Prefect keeps its state, the record on disk keeps the truth."""
-    return finish(plan, index, shard, submit(pool, plan, index, shard))
+    return result_of(plan, index, shard, submit(pool, plan, index, shard))
 
 
 def run_with_prefect(plan: Plan, pool: ProcessPoolExecutor, workers: int, on_result: OnResult) -> None:

@@ -54,10 +54,12 @@ class PlanProgress:
         worked = max(done - self.skipped, 1)
         return (jobs - done) * (time.perf_counter() - self.started) / worked
 
-    def summary(self) -> str:
-        """Seconds of work a stage, in one line."""
-        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        return f"{time.perf_counter() - self.started:.1f} s in all; work: {stages}; {self.skipped} jobs found done"
+    def report(self, what: str) -> None:
+        """Say, unless quiet, what came out and the seconds of work a stage."""
+        if not self.quiet:
+            stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+            elapsed = time.perf_counter() - self.started
+            print(f"{what} in {elapsed:.1f} s; work: {stages}; {self.skipped} jobs found done", file=sys.stderr)
 
 
 def _live_bars(plan: Plan):  # type: ignore[no-untyped-def]  # rich's types, imported late

@@ -79,12 +79,36 @@ class BuildRecipe(Config):
     seed: int = Field(0, ge=0)  # the seed tree's root
     samples: int | None = Field(None, ge=1)  # None: every frame of the source
     shard_samples: int = Field(8, ge=1)  # samples a shard, the unit of work
+    sequences: int = Field(10, ge=1)  # folders that generated samples fill; each has its own camera
     threads: int = Field(1, ge=1)  # threads a worker
     source: Annotated[TownSource | SplitSource, Field(discriminator="kind")]
     views: ViewConfig = ViewConfig()
     images: ImageConfig = ImageConfig()
     gallery_samples: int = Field(24, ge=0)  # samples shown in the gallery, the first ones, uncurated
     monoscene_labels: bool = False  # also labels/XX/NNNNNN_1_1.npy and _1_8.npy, as MonoScene's loader wants
+
+    def digest(self) -> str:
+        """SHA-256 of the recipe in canonical JSON."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+class TownRecipe(Config):
+    """A SemanticKITTI-layout root of the embedded world: what stands in for recorded data."""
+
+    frames: int = Field(ge=3)  # labelled frames in all
+    seed: int = Field(0, ge=0)  # the seed tree's root
+    sequence_frames: int = Field(20, ge=1)  # labelled frames of one drive; a drive is one shard
+    frame_step: int = Field(5, ge=1)  # scans between labelled frames (0.1 s each), as SemanticKITTI
+    val_share: float = Field(0.2, gt=0, lt=1)  # of the drives
+    test_share: float = Field(0.1, ge=0, lt=1)  # of the drives; their frames have .bin and images only
+    grid: GridConfig = GridConfig()
+    width_px: int = Field(1220, ge=16, le=8192)  # photographs
+    height_px: int = Field(370, ge=16, le=8192)
+    truth: Literal["surface", "scans"] = "surface"  # the geometry's shell at the instant, or 71 aggregated scans
+    poses: int = Field(14, ge=1)  # poses of the drive from which voxels are seen or not
+    pose_step: int = Field(5, ge=1)  # scans between those poses: 14 x 5 = SemanticKITTI's 70
+    scans: bool = False  # also velodyne/ and labels/ of every labelled frame
+    threads: int = Field(1, ge=1)  # threads a worker
 
     def digest(self) -> str:
         """SHA-256 of the recipe in canonical JSON."""
@@ -102,6 +126,7 @@ def town_tiny() -> BuildRecipe:
         name="town_tiny",
         samples=6,
         shard_samples=2,
+        sequences=2,
         source=TownSource(frames_per_sequence=2, mask_poses=3),
         views=ViewConfig(width_px=384, height_px=128),
         gallery_samples=6,

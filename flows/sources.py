@@ -5,14 +5,14 @@ A drawn scene carries what its source knows: masks if there are any, else the po
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from flows.recipes import BuildRecipe, SplitSource, TownSource
-from pipeline.datasets.semantic_kitti import KittiRoot, open_root, read_frame
+from pipeline.datasets.semantic_kitti import KittiRoot, frame_path, open_root, read_frame
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import sha256_file
 from pipeline.scene.grid import VoxelGrid
@@ -33,13 +33,12 @@ class Drawn:
     invalid: np.ndarray | None = None
     occluded: np.ndarray | None = None
     scan: np.ndarray | None = None
-    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def source_length(recipe: BuildRecipe) -> int:
     """How many samples the recipe asks for, or its source has. Raises InputError."""
     if isinstance(recipe.source, SplitSource):
-        available = len(_frames(recipe.source))
+        available = len(split_frames(recipe.source))
         if recipe.samples is not None and recipe.samples > available:
             raise InputError(recipe.source.root, f"at least {recipe.samples} frames", f"{available}")
         return recipe.samples or available
@@ -51,7 +50,7 @@ def source_length(recipe: BuildRecipe) -> int:
 def source_grid(recipe: BuildRecipe) -> VoxelGrid:
     """The grid that the build's scenes lie on."""
     source = recipe.source
-    return open_root(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
+    return open_source(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
 
 
 def draw(recipe: BuildRecipe, index: int) -> Drawn:
@@ -80,22 +79,25 @@ def _from_town(source: TownSource, seed: int, index: int) -> Drawn:
 
 
 def _from_split(source: SplitSource, index: int) -> Drawn:
-    root = open_root(source.root)
-    sequence, frame = _frames(source)[index]
+    root = open_source(source.root)
+    sequence, frame = split_frames(source)[index]
     found = read_frame(root, sequence, frame)
     scene = found.scene()
-    label_file = root.path / "sequences" / sequence / "voxels" / f"{frame}.label"
-    provenance = {"source": "split", "sequence": sequence, "frame": frame, "sha256": sha256_file(label_file)}
-    scene = Scene(scene.labels, scene.grid, scene.taxonomy, provenance)
+    digest = sha256_file(frame_path(root, sequence, "voxels", f"{frame}.label"))
+    scene = replace(scene, provenance={**scene.provenance, "sha256": digest})
     return Drawn(scene, np.eye(4)[None], found.invalid, found.occluded, found.scan)
 
 
-def _frames(source: SplitSource) -> list[tuple[str, str]]:
-    root: KittiRoot = open_root(source.root)
-    frames = [(sequence, frame) for sequence in root.sequences(source.split) for frame in root.frames(sequence)]
+def split_frames(source: SplitSource) -> tuple[tuple[str, str], ...]:
+    """(sequence, frame) of every labelled frame of the split. Raises InputError."""
+    root = open_source(source.root)
+    frames = tuple((s, f) for s, f in root.frames(source.split) if f in root.sequences[s].labelled)
     if not frames:
         raise InputError(source.root, f"labelled frames in split {source.split}", "none")
     return frames
 
 
-Draw = Callable[[BuildRecipe, int], Drawn]
+@functools.lru_cache(maxsize=2)
+def open_source(root: Path) -> KittiRoot:
+    """The root, enumerated once a process: a build reads it and never writes into it."""
+    return open_root(root)

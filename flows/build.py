@@ -1,0 +1,120 @@
+"""`occfactory build`: a recipe -> scenes -> masks -> views -> images -> files, then manifest and gallery."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from flows.engine import Engine, run_plan
+from flows.layout import Place, place_of, shard_count
+from flows.progress import PlanProgress
+from flows.recipes import BuildRecipe, SplitSource
+from flows.shards import WORK, Plan, Stage, read_record
+from flows.show import write_build_gallery
+from flows.sources import open_source, source_grid, source_length
+from flows.stages import files_stage, images_stage, masks_stage, scenes_stage, views_stage
+from flows.viewing import cameras_of, nominal_calibration
+from pipeline.datasets.kitti_calibration import write_calibration, write_poses, write_times
+from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, SampleRecord, record_files, write_manifest
+from pipeline.datasets.semantic_kitti import frame_path, write_layout
+from pipeline.scene.files import digest_of, write_atomic, write_json
+
+STAGES = (
+    Stage("scenes", 1, scenes_stage),
+    Stage("masks", 1, masks_stage),
+    Stage("views", 1, views_stage),
+    Stage("images", 1, images_stage),
+    Stage("files", 1, files_stage, keep=True),
+)
+PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
+
+
+def build_dataset(recipe: BuildRecipe, out: Path, engine: Engine = "prefect", workers: int = 1, quiet: bool = True) -> Path:
+    """Build, or go on building, a dataset in `out`; the manifest's path.
+
+    The bytes depend on the recipe alone, not on engine, workers or interruptions. Raises InputError, JobError.
+    """
+    plan = Plan("build", STAGES, recipe, Path(out), shard_count(recipe))
+    with PlanProgress(plan, quiet) as progress:
+        run_plan(plan, engine, workers, progress, finish=lambda: finish_build(plan, recipe))
+    progress.report(f"{plan.out}: {source_length(recipe)} samples")
+    return plan.out / MANIFEST_NAME
+
+
+def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
+    """Write what belongs to the whole: layout, calibration, gallery, and last the manifest."""
+    files = [record.path for shard in range(plan.shards) for record in read_record(plan, len(plan.stages) - 1, shard) or ()]
+    files = [path for path in files if not path.startswith(f"{WORK}/")]
+    samples = [_sample_record(plan, recipe, index) for index in range(source_length(recipe))]
+    places = [place_of(recipe, index) for index in range(len(samples))]
+    files += _write_layout(recipe, plan.out, places)
+    for sequence, members in _by_sequence(places):
+        files += _write_sequence(recipe, plan.out, sequence, members)
+    files += write_build_gallery(recipe, plan.out, places)
+    manifest = Manifest(
+        recipe=recipe.model_dump(mode="json"),
+        recipe_digest=recipe.digest(),
+        build_seed=recipe.seed,
+        inputs={"source": digest_of([sample.provenance for sample in samples])},
+        versions={"python": platform.python_version(), **{name: version(name) for name in ("occfactory", *PACKAGES)}},
+        samples=tuple(samples),
+        files=record_files(plan.out, files),
+    )
+    write_manifest(plan.out, manifest)
+
+
+def _sample_record(plan: Plan, recipe: BuildRecipe, index: int) -> SampleRecord:
+    provenance = json.loads((plan.out / WORK / "samples" / f"{index:06d}.json").read_text())
+    return SampleRecord(name=place_of(recipe, index).name, shard=index // recipe.shard_samples, provenance=provenance)
+
+
+def _write_layout(recipe: BuildRecipe, out: Path, places: list[Place]) -> list[str]:
+    source = recipe.source
+    splits = {"train": sorted({place.sequence for place in places})}
+    if isinstance(source, SplitSource):
+        splits = {source.split: list(dict.fromkeys(place.sequence for place in places))}
+    return write_layout(out, source_grid(recipe), splits)
+
+
+def _by_sequence(places: list[Place]) -> Iterator[tuple[str, list[int]]]:
+    for sequence in dict.fromkeys(place.sequence for place in places):
+        yield sequence, [index for index, place in enumerate(places) if place.sequence == sequence]
+
+
+def _write_sequence(recipe: BuildRecipe, out: Path, sequence: str, members: list[int]) -> list[str]:
+    """calib.txt, cameras.json with every camera whole, and poses.txt and times.txt (scenes stand alone: identity)."""
+    folder = f"sequences/{sequence}"
+    names = {name: f"{folder}/{name}" for name in ("calib.txt", "cameras.json", "poses.txt", "times.txt")}
+    write_calibration(out / names["calib.txt"], nominal_calibration(recipe, members[0]))
+    cameras = {
+        name: {
+            "K": camera.K.tolist(),
+            "camera_from_velodyne": camera.camera_from_world.tolist(),
+            "width_px": camera.width_px,
+            "height_px": camera.height_px,
+        }
+        for name, camera in cameras_of(recipe, members[0]).items()
+    }
+    write_json(out / names["cameras.json"], cameras)
+    if isinstance(recipe.source, SplitSource):
+        return [names["calib.txt"], names["cameras.json"], *_copy_trajectory(recipe.source, out, sequence)]
+    write_poses(out / names["poses.txt"], np.tile(np.eye(4), (len(members), 1, 1)))
+    write_times(out / names["times.txt"], np.arange(len(members), dtype=float))
+    return list(names.values())
+
+
+def _copy_trajectory(source: SplitSource, out: Path, sequence: str) -> list[str]:
+    """The source's poses.txt and times.txt, where it has them."""
+    root = open_source(source.root)
+    written = []
+    for name in ("poses.txt", "times.txt"):
+        path = frame_path(root, sequence, "", name)
+        if path.exists():
+            written.append(f"sequences/{sequence}/{name}")
+            write_atomic(out / written[-1], path.read_bytes())
+    return written

@@ -1,0 +1,132 @@
+"""A build's stages: scenes -> masks -> views -> images -> files. Each reads paths and writes paths, a shard at a time.
+
+The images stage is ControlNet's place: so far the image of a view is its shaded render.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.layout import Place, place_of, shard_range
+from flows.payload import read_payload, write_payload
+from flows.recipes import BuildRecipe
+from flows.shards import WORK
+from flows.sources import draw, source_grid
+from flows.viewing import cameras_of
+from pipeline.datasets.image_files import write_depth, write_image, write_label_image
+from pipeline.datasets.semantic_kitti import write_frame
+from pipeline.datasets.voxel_frames import frame_of
+from pipeline.scene.files import write_json
+from pipeline.scene.records import Scene
+from pipeline.scene.taxonomy import IGNORE, load_taxonomy
+
+
+def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
+    """Draw the shard's scenes: labels (255 where the source ignores), poses, and masks where the source has them."""
+    written = []
+    for index in shard_range(recipe, shard):
+        drawn = draw(recipe, index)
+        masks = {"invalid": drawn.invalid, "occluded": drawn.occluded, "scan": drawn.scan}
+        arrays = {"labels": drawn.scene.labels, "poses": drawn.poses}
+        arrays |= {name: mask for name, mask in masks.items() if mask is not None}
+        note = {"provenance": dict(drawn.scene.provenance), "taxonomy": drawn.scene.taxonomy.name}
+        written.append(_write(out, "scenes", index, arrays, note))
+    return written
+
+
+def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
+    """Give every scene its masks: the source's, or simulated along its poses; invalid voxels become 255."""
+    from renderers.lidar import scan_voxels
+    from renderers.visibility import invalid_and_occluded
+
+    grid = source_grid(recipe)
+    written = []
+    for index in shard_range(recipe, shard):
+        arrays, note = _read(out, "scenes", index)
+        poses = arrays.pop("poses")
+        if "invalid" not in arrays:
+            solid = (arrays["labels"] != 0) & (arrays["labels"] != IGNORE)
+            arrays["invalid"], arrays["occluded"] = invalid_and_occluded(solid, grid, poses)
+            arrays["scan"] = scan_voxels(arrays["labels"], grid)
+        arrays["labels"] = np.where(arrays["invalid"], np.uint8(IGNORE), arrays["labels"])
+        written.append(_write(out, "masks", index, arrays, note))
+    return written
+
+
+def views_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
+    """Render every scene through its cameras: RGB, depth, semantics, normals."""
+    from renderers.shading import render
+
+    written = []
+    for index in shard_range(recipe, shard):
+        scene = read_scene(recipe, out, index)
+        arrays: dict[str, np.ndarray] = {}
+        for name, camera in cameras_of(recipe, index).items():
+            view = render(scene, camera)
+            arrays |= {f"{name}.rgb": view.rgb, f"{name}.depth": view.depth, f"{name}.semantics": view.semantics}
+            arrays[f"{name}.normals"] = np.round(view.normals * 127).astype(np.int8)
+        written.append(_write(out, "views", index, arrays, {}))
+    return written
+
+
+def images_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
+    """Make each view's image; kind "render" takes the view's RGB."""
+    written = []
+    for index in shard_range(recipe, shard):
+        arrays, _ = _read(out, "views", index)
+        images = {name.removesuffix(".rgb"): rgb for name, rgb in arrays.items() if name.endswith(".rgb")}
+        written.append(_write(out, "images", index, images, {"kind": recipe.images.kind}))
+    return written
+
+
+def files_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
+    """Write the shard's samples as a SemanticKITTI-layout dataset, and each one's provenance in work."""
+    written = []
+    for index in shard_range(recipe, shard):
+        place = place_of(recipe, index)
+        views, _ = _read(out, "views", index)
+        images, _ = _read(out, "images", index)
+        written += _write_voxels(recipe, out, place, index)
+        for camera, image in images.items():
+            written += _write_view(out, place, camera, image, views)
+        _, note = _read(out, "masks", index)
+        written.append(f"{WORK}/samples/{index:06d}.json")
+        write_json(out / written[-1], note["provenance"])
+    return written
+
+
+def read_scene(recipe: BuildRecipe, out: Path, index: int) -> Scene:
+    """The masked scene of a sample whose shard is in work."""
+    arrays, note = _read(out, "masks", index)
+    return Scene(arrays["labels"], source_grid(recipe), load_taxonomy(note["taxonomy"]), note["provenance"])
+
+
+def _write_voxels(recipe: BuildRecipe, out: Path, place: Place, index: int) -> list[str]:
+    arrays, _ = _read(out, "masks", index)
+    masks = {name: arrays[name] for name in ("invalid", "occluded", "scan") if name in arrays}
+    return write_frame(out, frame_of(read_scene(recipe, out, index), place.sequence, place.frame, **masks))
+
+
+def _write_view(out: Path, place: Place, camera: str, image: np.ndarray, views: dict[str, np.ndarray]) -> list[str]:
+    suffix = "2" if camera == "front" else camera
+    paths = {kind: f"{place.folder}/{kind}_{suffix}/{place.frame}.png" for kind in ("image", "depth", "semantics")}
+    write_image(out / paths["image"], image)
+    write_depth(out / paths["depth"], views[f"{camera}.depth"])
+    write_label_image(out / paths["semantics"], views[f"{camera}.semantics"])
+    return list(paths.values())
+
+
+def _path(stage: str, index: int) -> str:
+    return f"{WORK}/{stage}/{index:06d}.npz"
+
+
+def _write(out: Path, stage: str, index: int, arrays: dict[str, np.ndarray], note: dict[str, Any]) -> str:
+    write_payload(out / _path(stage, index), arrays, note)
+    return _path(stage, index)
+
+
+def _read(out: Path, stage: str, index: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    return read_payload(out / _path(stage, index))
