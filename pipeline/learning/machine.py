@@ -1,0 +1,66 @@
+"""The process a run trains in: accelerate's devices, torch's threads and random streams, versions and hardware."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.learning.config import TrainConfig
+from pipeline.scene.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def start_accelerate(config: TrainConfig) -> Accelerator:
+    """Devices and precision. Raises InputError where the hardware lacks the precision."""
+    from accelerate import Accelerator
+
+    forget_accelerate()
+    try:
+        return Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu")
+    except ValueError as error:
+        raise InputError("training", f"hardware for precision {config.precision}", str(error)) from None
+
+
+def forget_accelerate() -> None:
+    """Accelerate keeps device and precision in process-wide singletons, which would bind the next run."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@contextlib.contextmanager
+def process_settings(config: TrainConfig) -> Iterator[None]:
+    """Threads, determinism and torch's global random streams, as they were again afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with a fixed one
+    with torch.random.fork_rng(devices=devices):
+        torch.set_num_threads(config.torch_threads)
+        torch.use_deterministic_algorithms(config.deterministic or deterministic)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that shape weights."""
+    from importlib.metadata import version
+
+    names = ("torch", "accelerate", "safetensors", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def device_name(device: torch.device) -> str:
+    """As the vendor calls it; the architecture for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
