@@ -29,6 +29,7 @@ from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join, write_json
 from pipeline.scene.grid import SEMANTIC_KITTI_GRID, VoxelGrid
+from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 
 PUBLISHED_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -71,6 +72,14 @@ class KittiRoot:
     def split_of(self, sequence: str) -> str:
         """The split that a sequence belongs to, "" if none."""
         return next((name for name, members in self.splits.items() if sequence in members), "")
+
+    def scene(self, sequence: str, frame: str) -> Scene:
+        """A labelled frame as a Scene. Raises InputError."""
+        return read_frame(self, sequence, frame).scene()
+
+    def label_files(self, sequence: str, frame: str) -> tuple[Path, ...]:
+        """The files that a frame's labels come from."""
+        return tuple(frame_path(self, sequence, "voxels", f"{frame}.{suffix}") for suffix in ("label", "invalid"))
 
 
 def frame_path(root: KittiRoot | Path, sequence: str, folder: str, name: str) -> Path:
