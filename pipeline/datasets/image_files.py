@@ -1,4 +1,4 @@
-"""Images and depth maps on disk: PNG or JPEG, and 16-bit PNG of metres x 256 with 0 = none.
+"""Images on disk: RGB as PNG or JPEG, depth as 16-bit PNG (metres x 256, 0 = none), labels as 8-bit grey PNG.
 
 Only Pillow's PNG and JPEG decoders are opened, and the header's size is checked before pixels are decoded.
 """
@@ -53,6 +53,17 @@ def read_depth(path: Path) -> Float32[np.ndarray, "h w"]:
         raise InputError(path, _EXPECTED, f"damage ({error})") from None
 
 
+def read_label_image(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Class ids of pixels from an 8-bit grey PNG. Raises InputError."""
+    image = _opened(path)
+    if image.mode != "L":
+        raise InputError(path, "an 8-bit grey PNG of class ids", f"Pillow mode {image.mode}")
+    try:
+        return np.asarray(image)
+    except Exception as error:
+        raise InputError(path, _EXPECTED, f"damage ({error})") from None
+
+
 def _opened(path: Path) -> ImageFile:
     """The image with its header parsed and its size checked."""
     from PIL.JpegImagePlugin import JpegImageFile
@@ -74,26 +85,35 @@ def _opened(path: Path) -> ImageFile:
 
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> None:
     """Write PNG or JPEG by the path's suffix; the same pixels give the same bytes. `quality` is JPEG's."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
     if path.suffix == ".png":
-        Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+        _write_png(path, image)
     elif path.suffix in (".jpg", ".jpeg"):
+        from PIL import Image
+
+        buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+        write_atomic(path, buffer.getvalue())
     else:
         raise InputError(path, "a name ending in .png or .jpg", repr(path.suffix))
-    write_atomic(path, buffer.getvalue())
 
 
 def write_depth(path: Path, depth: Float32[np.ndarray, "h w"]) -> None:
     """Write depth [m]; above 255.99 m the format has no number, so it becomes 0 (none). Raises InputError."""
-    from PIL import Image
-
     if not np.isfinite(depth).all() or depth.min(initial=0.0) < 0:
         raise InputError(path, "finite depth >= 0", "another")
     steps = np.rint(depth * np.float32(DEPTH_STEPS_PER_M))
     steps[steps > 0xFFFF] = 0
+    _write_png(path, steps.astype(np.uint16))
+
+
+def write_label_image(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
+    """Write class ids of pixels as an 8-bit grey PNG."""
+    _write_png(path, labels)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    Image.fromarray(steps.astype(np.uint16)).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
     write_atomic(path, buffer.getvalue())

@@ -12,7 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.datasets.image_files import image_size, read_depth, read_image, write_depth, write_image
+from pipeline.datasets.image_files import (
+    image_size,
+    read_depth,
+    read_image,
+    read_label_image,
+    write_depth,
+    write_image,
+    write_label_image,
+)
 from pipeline.scene.errors import InputError
 
 
@@ -134,6 +142,14 @@ def test_depth_wants_sixteen_bits(tmp_path, picture) -> None:
     write_depth(tmp_path / "d.png", np.ones((2, 2), np.float32))
     with pytest.raises(InputError, match="8-bit RGB or grey"):
         read_image(tmp_path / "d.png")
+
+
+def test_label_images(tmp_path, picture) -> None:
+    write_label_image(tmp_path / "s.png", picture[..., 0])
+    np.testing.assert_array_equal(read_label_image(tmp_path / "s.png"), picture[..., 0])
+    write_image(tmp_path / "a.png", picture)
+    with pytest.raises(InputError, match="8-bit grey PNG of class ids"):
+        read_label_image(tmp_path / "a.png")
 
 
 def test_a_missing_image_and_a_folder(tmp_path: Path) -> None:
