@@ -15,7 +15,7 @@ from pipeline.scene.camera import Camera
 from pipeline.scene.records import Surface
 from renderers.photo_conditions import Conditions
 from renderers.photo_foliage import first_leaf_or_solid
-from renderers.photo_light import ambient, fresnel, mirrored, smoothed, sun_share
+from renderers.photo_light import ambient, fresnel, mirrored, smoothed, sun_share, tiled_pairs
 from renderers.photo_looks import TABLE
 from renderers.photo_rays import Hits, Stage, rotated, stage
 from renderers.photo_sensor import develop
@@ -100,8 +100,8 @@ def _fill(
     """Light from sky and first bounce a pixel, smoothed; for leaves it is gathered where the ray entered the crown."""
     light = np.zeros((len(shot.directions), 3))
     entry = shot.points(shot.hits.depth_m[shot.hit])
-    light[shot.hit] = ambient(world, conditions, entry, shot.normal[shot.hit], salt)
-    mean = smoothed(light.reshape(*size, 3), shot.normal.reshape(*size, 3), shot.hits.distance.reshape(size), 4)
+    light[shot.hit] = ambient(world, conditions, entry, shot.normal[shot.hit], tiled_pairs(size, salt)[shot.hit])
+    mean = smoothed(light.reshape(*size, 3), shot.normal.reshape(*size, 3), shot.hits.distance.reshape(size))
     return mean.reshape(-1, 3)
 
 
@@ -131,7 +131,8 @@ def _surface_light(
     )
     points = shot.points()
     facing = -(normal * directions).sum(1)
-    footprint = shot.hits.distance[hit] * shot.pixel_rad / np.sqrt(np.maximum(facing, 0.05))
+    across = shot.hits.distance[hit] * shot.pixel_rad
+    footprint = np.stack([across, across / np.sqrt(np.maximum(facing, 0.04))], axis=1)
     albedo, bumped = textured(
         world.to_world(points),
         rotated(world.world_from_surface, normal),
@@ -171,5 +172,5 @@ def _with_mirror(
     arriving = fill.copy()
     tilted = rotated(world.world_from_surface.T, bumped[shiny])
     arriving[shiny] = mirrored(world, conditions, points[shiny], tilted, directions[shiny])
-    weight = np.where(shiny, weight, 0.5 * weight)[:, None]
+    weight = np.where(shiny, weight, look["mirror"])[:, None]
     return diffuse * (1 - weight) + weight * (arriving + (share * glint)[:, None] * conditions.sun_light)

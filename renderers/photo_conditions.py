@@ -28,7 +28,7 @@ class Conditions:
     wetness: float = 0.0
     exposure_ev: float = 0.0
     balance_k: float = 6000.0
-    contrast: float = 1.15
+    contrast: float = 1.3
     saturation: float = 1.0
     vignetting: float = 0.2
     blur_px: float = 0.6
@@ -84,7 +84,7 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         wetness=rng.uniform(0.3, 1.0) if overcast and rng.random() < 0.5 else 0.0,
         exposure_ev=rng.normal(0, 0.28),
         balance_k=rng.uniform(5300, 6700),
-        contrast=rng.uniform(1.0, 1.35),
+        contrast=rng.uniform(1.1, 1.6),
         saturation=rng.uniform(0.8, 1.15),
         vignetting=rng.uniform(0.05, 0.35),
         blur_px=rng.uniform(0.35, 0.85),

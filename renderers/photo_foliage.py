@@ -1,8 +1,8 @@
-"""Rays through foliage: a closed foliage mesh is a cloud of leaves, not a solid.
+"""Rays through foliage: a closed foliage mesh (a crown) is a cloud of leaves, not a solid; loose triangles have holes.
 
-Between entering and leaving such a mesh a ray is marched through a seeded field of leaf clumps and ends at the first
-leaf. So crowns have holes and torn edges, hedges have depth, and both cast dappled shadows. Meshes must be closed and
-face outwards: a stretch of a ray is among leaves if it starts at a front face or ends at a back face of foliage.
+Between entering and leaving a crown a ray is marched through a seeded field of leaf clumps and ends at the first leaf.
+So crowns have holes and torn edges, hedges have depth, and both cast dappled shadows. Crowns must face outwards: a
+stretch of a ray is among leaves if it starts at a front face or ends at a back face of a crown.
 """
 
 # mypy: allow-untyped-decorators
@@ -15,14 +15,12 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from renderers.photo_looks import CODES
 from renderers.photo_noise import fractal, hash01
-from renderers.photo_rays import Hits, Stage, rotated
+from renderers.photo_rays import CROWN, LOOSE, SOLID, Hits, Stage, rotated
 
-FOLIAGE = CODES["foliage"]
 REACH_M = 6.0  # leaves further in than this are never seen
 STEP_M = 0.07
-LEAFY = 0.53  # share of the field's range that is air
+AIRY, AIRY_RIM, RIM_M = 0.02, 1.0, 0.22  # the field's threshold deep inside, and how much higher it is at the rim
 
 
 def first_leaf_or_solid(
@@ -36,31 +34,52 @@ def first_leaf_or_solid(
     distance, triangle = world.cast(origins, directions)
     hits = Hits(distance, triangle, np.zeros(len(distance)))
     before = np.full(len(distance), -1)
-    todo = np.flatnonzero(_is_foliage(world, triangle))
+    todo = np.flatnonzero(_kind(world, triangle) != SOLID)
     start = np.zeros(len(todo))
     for _ in range(layers):
         stretch = _among_leaves(world, before[todo], hits.triangle[todo], directions[todo])
         todo, start = _end_at_leaves(world, hits, before, (origins, directions), (todo, start, stretch), pixel_rad)
-        todo = todo[_is_foliage(world, hits.triangle[todo])]
+        todo = todo[_kind(world, hits.triangle[todo]) != SOLID]
+        todo = _through_loose(world, hits, (origins, directions), todo, pixel_rad)
         if len(todo) == 0:
             break
-        before[todo] = hits.triangle[todo]
+        crown = todo[_kind(world, hits.triangle[todo]) == CROWN]
+        before[crown] = hits.triangle[crown]
         start = hits.distance[todo] + 1e-3
         more, hits.triangle[todo] = world.cast(origins[todo] + start[:, None] * directions[todo], directions[todo])
         hits.distance[todo] = start + more
     return hits
 
 
-def _is_foliage(world: Stage, triangle: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    return (triangle >= 0) & (world.code[triangle] == FOLIAGE)
+def _kind(world: Stage, triangle: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+    return np.where(triangle >= 0, world.leaf[triangle], SOLID)
+
+
+def _through_loose(
+    world: Stage,
+    hits: Hits,
+    rays: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]],
+    todo: Int64[np.ndarray, "m"],
+    pixel_rad: float,
+) -> Int64[np.ndarray, "k"]:
+    """The rays that go on: at a crown's face all of them, at a loose patch those that meet a hole."""
+    loose = np.flatnonzero(_kind(world, hits.triangle[todo]) == LOOSE)
+    rows = todo[loose]
+    points = world.to_world(rays[0][rows] + hits.distance[rows, None] * rays[1][rows])
+    holes = np.empty(len(rows), np.bool_)
+    _hole(points, hits.distance[rows] * pixel_rad, world.seed[hits.triangle[rows]], holes)
+    hits.depth_m[rows[~holes]] = 1e-6
+    going = np.ones(len(todo), np.bool_)
+    going[loose[~holes]] = False
+    return todo[going]
 
 
 def _among_leaves(
     world: Stage, a: Int64[np.ndarray, "n"], b: Int64[np.ndarray, "n"], directions: Float[np.ndarray, "n 3"]
 ) -> Bool[np.ndarray, "n"]:
-    """Whether the stretch between hits a and b (-1: none) is inside a foliage mesh."""
-    entered = _is_foliage(world, a) & ((world.normal[a] * directions).sum(1) < 0)
-    leaves = _is_foliage(world, b) & ((world.normal[b] * directions).sum(1) > 0)
+    """Whether the stretch between a crown's face a (-1: none yet) and the next hit b (-1: none) is inside a crown."""
+    entered = (a >= 0) & ((world.normal[a] * directions).sum(1) < 0)
+    leaves = (_kind(world, b) == CROWN) & ((world.normal[b] * directions).sum(1) > 0)
     return entered | leaves
 
 
@@ -76,12 +95,14 @@ def _end_at_leaves(
     todo, start, among = stretch
     inside = todo[among]
     t0 = start[among]
-    length = np.minimum(hits.distance[inside] - t0, REACH_M)
+    length = hits.distance[inside] - t0
     origin = world.to_world(rays[0][inside] + t0[:, None] * rays[1][inside])
     owner = np.where(before[inside] >= 0, before[inside], hits.triangle[inside])
     depth = np.empty(len(inside))
     direction = rotated(world.world_from_surface, rays[1][inside])
-    _march(origin, direction, length, t0 * pixel_rad, world.seed[owner], depth)
+    facing = np.abs((world.normal[owner] * rays[1][inside]).sum(1))
+    shape = np.stack([length, facing, t0 * pixel_rad], axis=1)
+    _march(origin, direction, shape, world.seed[owner], depth)
     found = np.isfinite(depth)
     hits.distance[inside[found]] = (t0 + depth)[found]
     hits.triangle[inside[found]] = owner[found]
@@ -95,24 +116,34 @@ def _end_at_leaves(
 def _march(
     origin: np.ndarray,
     direction: np.ndarray,
-    length: np.ndarray,
-    footprint: np.ndarray,
+    shape: np.ndarray,
     seed: np.ndarray,
     depth: np.ndarray,
 ) -> None:
-    """Depth [m] of the first leaf along each stretch, inf if there is none."""
+    """Depth [m] of the first leaf along each stretch, inf if there is none.
+
+    shape: length of the stretch [m], cosine at which it enters, footprint [m].
+    """
     for n in range(origin.shape[0]):
-        f = footprint[n]
+        length, facing, f = shape[n, 0], shape[n, 1], shape[n, 2]
         step = max(STEP_M, f)
         x, y, z = origin[n, 0], origin[n, 1], origin[n, 2]
         i, j, k = math.floor(x * 97), math.floor(y * 97), math.floor(z * 97)
         t = step * hash01(i, j, k, seed[n])
         depth[n] = math.inf
-        while t < length[n]:
+        while t < min(length, REACH_M):
             a, b, c = x + t * direction[n, 0], y + t * direction[n, 1], z + t * direction[n, 2]
-            clump = fractal(a, b, c, 0.85, 2, f, seed[n] + 91)
-            leaf = fractal(a, b, c, 0.17, 2, 0.5 * f, seed[n] + 95)
-            if clump + 0.8 * (leaf - 0.5) > LEAFY:
+            clump = fractal(a, b, c, 0.75, 2, f, seed[n] + 91) - 0.5
+            leaf = fractal(a, b, c, 0.13, 2, 0.4 * f, seed[n] + 95) - 0.5
+            rim = min(t, length - t) * facing  # distance to the crown's surface, were it a ball
+            if 1.5 * clump + 1.1 * leaf > AIRY + AIRY_RIM * math.exp(-rim / RIM_M):
                 depth[n] = t
                 break
             t += step
+
+
+@numba.njit(cache=True)
+def _hole(points: np.ndarray, footprint: np.ndarray, seed: np.ndarray, out: np.ndarray) -> None:
+    for n in range(points.shape[0]):
+        f = 0.4 * footprint[n]
+        out[n] = fractal(points[n, 0], points[n, 1], points[n, 2], 0.13, 2, f, seed[n] + 95) < 0.5

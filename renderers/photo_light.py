@@ -38,6 +38,15 @@ def hashed_pairs(index: Int64[np.ndarray, "n"], salt: int) -> Float[np.ndarray, 
     return out
 
 
+def tiled_pairs(size: tuple[int, int], salt: int) -> Float[np.ndarray, "n 2"]:
+    """Evenly spread pairs (Roberts' R2 sequence), the same 64 in every tile of 8x8 pixels, so that a mean over any
+    window of that size has hardly any noise."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    place = ((y % 8) * 8 + x % 8).ravel()
+    order = np.random.default_rng(salt).permutation(64)[place]
+    return (0.5 + order[:, None] * np.array([0.7548776662466927, 0.5698402909980532])) % 1.0
+
+
 def _cosine_directions(normals: Float[np.ndarray, "n 3"], pairs: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
     """Directions about normals, density cos / pi: a point on the unit sphere added to the normal."""
     z, angle = 1 - 2 * pairs[:, 0], 2 * np.pi * pairs[:, 1]
@@ -51,11 +60,11 @@ def ambient(
     conditions: Conditions,
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
-    salt: int,
+    pairs: Float[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "n 3"]:
     """One-ray estimate of the light from sky and first bounce at points; normals face the open side."""
     n = len(points)
-    directions = _cosine_directions(normals, hashed_pairs(np.arange(n), salt))
+    directions = _cosine_directions(normals, pairs)
     _, triangle = world.cast(points + 5e-3 * normals, directions)
     light = np.empty((n, 3))
     open_sky = triangle < 0
@@ -127,8 +136,8 @@ def fresnel(mirror: Float[np.ndarray, "n"], cosine: Float[np.ndarray, "n"]) -> F
 
 
 @numba.njit(cache=True)
-def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, reach: int) -> np.ndarray:
-    """Mean of (h, w, 3) light over neighbours with a like normal and depth; depth inf: sky, left out."""
+def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Mean of (h, w, 3) light over 8x8 neighbours with a like normal and depth; depth inf: sky, left out."""
     h, w = depth.shape
     out = np.zeros_like(light)
     for i in range(h):
@@ -136,8 +145,8 @@ def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, reach: in
             if math.isinf(depth[i, j]):
                 continue
             total = 0.0
-            for a in range(max(0, i - reach), min(h, i + reach + 1)):
-                for b in range(max(0, j - reach), min(w, j + reach + 1)):
+            for a in range(max(0, i - 4), min(h, i + 4)):
+                for b in range(max(0, j - 4), min(w, j + 4)):
                     d = abs(depth[a, b] - depth[i, j])
                     if d > 0.06 * depth[i, j]:
                         continue

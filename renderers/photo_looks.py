@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-PLAIN, COURSES, STONES, ROAD, PAINT, TURF, LEAVES, STREAKS, SIGN = range(9)  # patterns
+PLAIN, COURSES, STONES, ROAD, PAINT, TURF, LEAVES, STREAKS, SIGN, PANE = range(10)  # patterns
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Look:
     mottle: large blotches; grain: fine speckle; tint: their change of hue; pattern: one of the list above, its units
     `unit_m` long and `course_m` high, `joint_m` apart (joints are `joint` times as bright), each varying by `unit`;
     streak: dirt running down walls; bump: how far normals wander; mirror: reflectance at right angles (0.04: glass,
-    varnish); gloss: Blinn exponent of the sun's highlight; clear: share of light that enters the interior behind glass;
-    leaf: share of sunlight that shines through.
+    varnish); gloss: Blinn exponent of the sun's highlight (from 100 on a mirror); leaf: share of sunlight that shines
+    through.
     """
 
     mottle: float = 0.10
@@ -43,7 +43,7 @@ class Look:
 
 LOOKS: dict[str, Look] = {
     "plain": Look(),
-    "asphalt": Look(0.20, 2.6, 0.42, 0.022, 0.05, ROAD, bump=0.16, mirror=0.02, gloss=9),
+    "asphalt": Look(0.12, 2.6, 0.36, 0.022, 0.05, ROAD, bump=0.16, mirror=0.02, gloss=9),
     "marking": Look(0.14, 0.7, 0.22, 0.02, 0.04, PAINT, bump=0.08, mirror=0.03, gloss=10),
     "concrete": Look(0.18, 0.9, 0.16, 0.02, 0.04, COURSES, 1.0, 4.0, 0.012, 0.45, 0.08, 0.15, 0.08),
     "paving": Look(0.16, 1.4, 0.20, 0.02, 0.05, COURSES, 0.40, 0.40, 0.012, 0.38, 0.16, bump=0.08),
@@ -52,15 +52,15 @@ LOOKS: dict[str, Look] = {
     "grass": Look(0.35, 1.7, 0.60, 0.035, 0.22, TURF, bump=0.45, leaf=0.12),
     "soil": Look(0.25, 0.9, 0.45, 0.06, 0.10, STONES, 0.09, 0.09, 0.1, 0.7, 0.30, bump=0.35),
     "brick": Look(0.14, 1.5, 0.15, 0.02, 0.06, COURSES, 0.25, 0.083, 0.011, 1.45, 0.24, 0.12, 0.10),
-    "plaster": Look(0.09, 1.6, 0.07, 0.025, 0.025, streak=0.16, bump=0.06),
+    "plaster": Look(0.035, 1.6, 0.06, 0.025, 0.012, streak=0.07, bump=0.06),
     "stone": Look(0.16, 0.8, 0.18, 0.03, 0.05, COURSES, 0.62, 0.31, 0.014, 0.6, 0.18, 0.15, 0.14),
     "roof_tile": Look(0.22, 1.3, 0.14, 0.03, 0.06, COURSES, 0.24, 0.33, 0.035, 0.42, 0.20, 0.18, 0.16),
     "roof_flat": Look(0.25, 1.8, 0.25, 0.03, 0.04, streak=0.1, bump=0.1),
-    "glass": Look(0.0, 1.0, 0.0, 0.1, 0.0, bump=0.004, mirror=0.07, gloss=1500),
+    "glass": Look(0.0, 1.0, 0.0, 0.1, 0.0, PANE, bump=0.004, mirror=0.07, gloss=1500),
     "window_frame": Look(0.06, 0.5, 0.03, 0.02, 0.02, streak=0.1, bump=0.02, mirror=0.03, gloss=40),
     "door": Look(0.08, 0.6, 0.08, 0.04, 0.03, STREAKS, 0.09, bump=0.04, mirror=0.03, gloss=35),
     "wood": Look(0.16, 0.6, 0.22, 0.05, 0.08, STREAKS, 0.05, bump=0.10),
-    "car_paint": Look(0.02, 0.9, 0.01, 0.02, 0.01, bump=0.004, mirror=0.05, gloss=900),
+    "car_paint": Look(0.01, 0.9, 0.0, 0.02, 0.004, bump=0.004, mirror=0.05, gloss=900),
     "rubber": Look(0.15, 0.3, 0.12, 0.02, 0.02, bump=0.08, mirror=0.02, gloss=15),
     "metal": Look(0.10, 0.6, 0.06, 0.03, 0.02, streak=0.12, bump=0.03, mirror=0.10, gloss=60),
     "plastic": Look(0.06, 0.4, 0.04, 0.02, 0.02, bump=0.02, mirror=0.04, gloss=40),

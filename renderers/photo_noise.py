@@ -57,7 +57,7 @@ def fractal(x: float, y: float, z: float, wavelength: float, octaves: int, footp
         weights += amplitude
         amplitude *= 0.5
         wavelength *= 0.5
-    return 0.5 + 1.3 * total / weights
+    return 0.5 + 1.9 * total / weights
 
 
 @numba.njit(cache=True)

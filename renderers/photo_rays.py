@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from pipeline.scene.records import Surface
-from renderers.photo_looks import code_of
+from renderers.photo_looks import CODES, code_of
+
+SOLID, CROWN, LOOSE = range(3)  # not foliage; part of a closed foliage mesh; a leaf patch on its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Stage:
     scene: Any  # Open3D's RaycastingScene
     normal: Float[np.ndarray, "t 3"]
     code: Int64[np.ndarray, "t"]
+    leaf: Int64[np.ndarray, "t"]  # SOLID, CROWN or LOOSE
     seed: Int64[np.ndarray, "t"]
     albedo: Float[np.ndarray, "t 3"]
     world_from_surface: Float[np.ndarray, "4 4"]
@@ -73,4 +76,12 @@ def stage(surface: Surface, world_from_surface: Float[np.ndarray, "4 4"] | None 
     seed = np.array([m.texture_seed for m in surface.materials], np.int64)[surface.material]
     albedo = np.array([m.albedo for m in surface.materials], np.float64).reshape(-1, 3)[surface.material]
     pose = np.eye(4) if world_from_surface is None else np.asarray(world_from_surface, np.float64)
-    return Stage(scene, normal, code, seed, albedo, pose)
+    return Stage(scene, normal, code, _leaves(surface, code), seed, albedo, pose)
+
+
+def _leaves(surface: Surface, code: Int64[np.ndarray, "t"]) -> Int64[np.ndarray, "t"]:
+    """SOLID, CROWN or LOOSE a triangle: loose foliage shares no vertex with other foliage."""
+    foliage = code == CODES["foliage"]
+    uses = np.bincount(surface.triangles[foliage].ravel(), minlength=len(surface.vertices))
+    loose = (uses[surface.triangles] == 1).all(axis=1)
+    return np.where(foliage, np.where(loose, LOOSE, CROWN), SOLID)

@@ -43,7 +43,7 @@ def _lens(image: Float32[np.ndarray, "h w 3"], conditions: Conditions) -> Float3
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     small = cv2.resize(image, (max(w // 8, 1), max(h // 8, 1)), interpolation=cv2.INTER_AREA)
     glare = cv2.resize(cv2.GaussianBlur(small, (0, 0), 3.0), (w, h), interpolation=cv2.INTER_LINEAR)
-    image = 0.965 * image + 0.035 * glare
+    image = 0.975 * image + 0.025 * glare
     u, v = np.meshgrid(np.linspace(-1, 1, w, dtype=np.float32), np.linspace(-1, 1, h, dtype=np.float32))
     for channel, sign in ((0, 1.0), (2, -1.0)):
         stretch = np.float32(1 + sign * conditions.chroma_px * scale / (w / 2))

@@ -51,30 +51,49 @@ def _cloud(x: float, y: float, z: float, cover: float, seed: int) -> float:
 
 
 @numba.njit(cache=True)
+def _skyline(x: float, y: float, seed: int) -> float:
+    """Elevation (as z) of far trees and hills in a direction; it changes with azimuth alone."""
+    r = math.sqrt(x * x + y * y) + 1e-9
+    far = fractal(x / r, y / r, 0.5, 0.8, 3, 0.0, seed + 71)
+    near = fractal(x / r, y / r, 2.5, 0.16, 4, 0.0, seed + 73)
+    return 0.006 + 0.035 * far + 0.03 * max(0.0, near - 0.4)
+
+
+@numba.njit(cache=True)
 def _sky(
-    d: np.ndarray, sun: np.ndarray, sunlight: np.ndarray, sky: np.ndarray, cover: float, seed: int, out: np.ndarray
+    d: np.ndarray,
+    sun: np.ndarray,
+    sunlight: np.ndarray,
+    sky: np.ndarray,
+    cover: float,
+    seed: int,
+    out: np.ndarray,
 ) -> None:
     for i in range(d.shape[0]):
         x, y, z = d[i, 0], d[i, 1], d[i, 2]
         cosine = x * sun[0] + y * sun[1] + z * sun[2]
         up = max(z, 0.0)
-        horizon = math.exp(-5.0 * up)
-        glow = 0.10 * math.exp(8.0 * (cosine - 1.0)) + 0.5 * math.exp(90.0 * (cosine - 1.0))
+        horizon = math.exp(-4.0 * up)
+        glow = 0.12 * math.exp(6.0 * (cosine - 1.0)) + 0.6 * math.exp(60.0 * (cosine - 1.0))
         disc = 12.0 if cosine > 0.99996 else 6.0 * math.exp(900.0 * (cosine - 1.0))
-        cloud = 0.5 * cover
-        body = 1.0
+        cloud, body = 0.5 * cover, 1.0
         if seed >= 0 and z > 0.0:
             cloud = _cloud(x, y, z, cover, seed)
             lit = _cloud(x + 0.05 * sun[0], y + 0.05 * sun[1], z, cover, seed)
             body = 1.15 - 0.5 * cloud * (0.4 + 0.6 * lit)
-        cloud = cloud * (1.0 - math.exp(-14.0 * up)) + 0.5 * cover * math.exp(-14.0 * up)
+        fade = math.exp(-14.0 * up)
+        cloud = cloud * (1.0 - fade) + 0.5 * cover * fade
+        land = 0.0
+        if z < 0.08 and seed >= 0:
+            land = min(1.0, max(0.0, (_skyline(x, y, seed) - z) / 0.003))
         for c in range(3):
-            depth = (0.55, 0.72, 1.0)[c]
-            clear = sky[c] * ((1.15 - 0.45 * (1 - depth) * (1 - horizon)) * (0.62 + 0.75 * horizon))
-            clear = clear * (depth + (1 - depth) * (0.35 + 0.65 * horizon)) + sunlight[c] * glow
-            white = (0.75 * sky[1] * (0.96 + 0.04 * c) + 0.62 * sunlight[c]) * body + sunlight[c] * glow * 0.7
+            deep = (0.42, 0.66, 1.0)[c]
+            clear = sky[c] * (deep + (1 - deep) * horizon) * (0.75 + 0.95 * horizon) + sunlight[c] * glow
+            white = (0.8 * sky[1] * (0.96 + 0.04 * c) + 0.7 * sunlight[c]) * body + sunlight[c] * glow * 0.7
             thin = max(0.0, 1.0 - 1.6 * cloud)
-            out[i, c] = clear * (1 - cloud) + white * cloud + sunlight[c] * disc * thin
-        if z < 0.0:
+            above = clear * (1 - cloud) + white * cloud + sunlight[c] * disc * thin
+            wood = (0.030, 0.042, 0.022)[c] * (sky[c] + 0.4 * sunlight[c]) + 0.45 * above
+            out[i, c] = above * (1 - land) + wood * land
+        if seed < 0 and z < 0.0:
             for c in range(3):
-                out[i, c] = out[i, c] * (0.6 if z < -0.02 else 0.6 - 20.0 * (-0.02 - z) * 1.0)
+                out[i, c] *= 0.2

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from jaxtyping import Float, Int64
 
-from renderers.photo_looks import COURSES, LEAVES, PAINT, ROAD, STONES, STREAKS, TABLE, TURF, Look
+from renderers.photo_looks import COURSES, LEAVES, PAINT, PANE, ROAD, STONES, STREAKS, TABLE, TURF, Look
 from renderers.photo_noise import cells, fractal, hash01, kept, value
 
 
@@ -24,10 +24,13 @@ def textured(
     codes: Int64[np.ndarray, "n"],
     seeds: Int64[np.ndarray, "n"],
     albedo: Float[np.ndarray, "n 3"],
-    footprint_m: Float[np.ndarray, "n"],
+    footprint_m: Float[np.ndarray, "n 2"],
     season: float,
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """World points on surfaces -> (linear albedo, shading normal), deterministic in every argument."""
+    """World points on surfaces -> (linear albedo, shading normal), deterministic in every argument.
+
+    footprint_m: what a sample covers across and along the view; blotches may alias a little, joints must not.
+    """
     out = np.empty((len(points), 6))
     _texture(points, normals, codes, seeds, albedo, footprint_m, season, out)
     return out[:, :3], out[:, 3:]
@@ -105,11 +108,16 @@ def _plant(p: np.ndarray, footprint: float, season: float, leaf_m: float, seed: 
     x, y, z = p[0], p[1], p[2]
     clump = fractal(x, y, z, leaf_m * 9, 3, footprint, seed + 41)
     fine = kept(leaf_m * 2, footprint)
-    i, j, k = math.floor(x / leaf_m), math.floor(y / leaf_m), math.floor(z / leaf_m)
+    bend = 1.1 / leaf_m
+    i = math.floor(x / leaf_m + 1.5 * value(y * bend, z * bend, x * bend, 3))
+    j = math.floor(y / leaf_m + 1.5 * value(z * bend, x * bend, y * bend, 5))
+    k = math.floor(z / leaf_m + 1.5 * value(x * bend, y * bend, z * bend, 7))
     single = 0.5 + (hash01(i, j, k, seed + 43) - 0.5) * (0.25 + 0.75 * fine)
     dry = season * 1.5 * fractal(x, y, z, leaf_m * 22, 3, footprint, seed + 47) + 0.5 * season * (single - 0.5)
     dry = min(0.85, max(0.0, dry - 0.22))
-    shade = (0.45 + 1.1 * clump) * (0.5 + single)
+    soft = 0.25 * (rgb[0] + rgb[1] + rgb[2]) / 3  # leaves are greyer than paint: stems, dust, soil between
+    rgb[0], rgb[1], rgb[2] = 0.75 * rgb[0] + 1.25 * soft, 0.75 * rgb[1] + 0.95 * soft, 0.75 * rgb[2] + 0.75 * soft
+    shade = max(0.08, 0.15 + 1.7 * clump) * (0.5 + single)
     green = rgb[1]
     rgb[0] = shade * (rgb[0] * (1 - dry) + 1.15 * green * dry) * (1 + 0.35 * (single - 0.5))
     rgb[1] = shade * (rgb[1] * (1 - dry) + 0.78 * green * dry)
@@ -117,16 +125,34 @@ def _plant(p: np.ndarray, footprint: float, season: float, leaf_m: float, seed: 
 
 
 @numba.njit(cache=True)
+def _interior(s: float, t: float, seed: int, rgb: np.ndarray) -> None:
+    """Behind a house's pane: dark rooms, curtains, blinds; cells of about a window's size."""
+    column, row = math.floor(s / 1.35), math.floor(t / 2.8)
+    kind = hash01(column, row, 11, seed)
+    u, v = s / 1.35 - column, t / 2.8 - row
+    light = 0.05 + 0.10 * hash01(column, row, 13, seed)
+    if kind < 0.35:  # net curtains, in folds
+        light = (0.28 + 0.25 * hash01(column, row, 17, seed)) * (0.8 + 0.4 * value(s * 14, row, column, seed))
+    elif kind < 0.5 and (u < 0.3 or u > 0.7):  # drawn aside
+        light = 0.3 * (0.7 + 0.6 * value(s * 11, row, column, seed))
+    elif kind < 0.68 and v > 0.35 + 0.5 * hash01(column, row, 19, seed):  # a blind half down
+        light = 0.42 + 0.12 * math.sin(t * 110)
+    for c in range(3):
+        rgb[c] = light * (0.75, 0.72, 0.64)[c]
+
+
+@numba.njit(cache=True)
 def _pattern(
-    p: np.ndarray, n: np.ndarray, look: Look, footprint: float, season: float, seed: int, rgb: np.ndarray
+    p: np.ndarray, n: np.ndarray, look: Look, cover: np.ndarray, season: float, seed: int, rgb: np.ndarray
 ) -> None:
     """Multiply the pattern of the kind into rgb."""
+    footprint = 0.6 * cover[0]
     s, t, steep = _along(n, p[0], p[1], p[2])
     shade = 1.0
     if look.pattern == COURSES:
-        shade = _courses(s, t, look, footprint, seed)
+        shade = _courses(s, t, look, cover[1], seed)
     elif look.pattern == STONES:
-        shade = _stones(s, t, look, footprint, seed)
+        shade = _stones(s, t, look, cover[1], seed)
     elif look.pattern == ROAD:
         shade = _road(p[0], p[1], footprint, seed)
     elif look.pattern == PAINT:
@@ -135,6 +161,9 @@ def _pattern(
         shade = 1 - 0.72 * min(1.0, max(0.0, (worn - 0.56) * 7))
     elif look.pattern == TURF or look.pattern == LEAVES:
         _plant(p, footprint, season, 0.035 if look.pattern == TURF else 0.075, seed, rgb)
+    elif look.pattern == PANE:
+        if steep > 0.995 and seed > 0:
+            _interior(s, t, seed, rgb)
     elif look.pattern == STREAKS:
         shade = 0.6 + 0.8 * fractal(s / look.unit_m, t * 0.9, 0.0, 1.0, 3, footprint / look.unit_m * 0.5, seed + 61)
     if look.streak > 0 and steep > 0.3:
@@ -157,7 +186,7 @@ def _texture(
 ) -> None:
     rgb, p = np.empty(3), np.empty(3)
     for i in range(points.shape[0]):
-        look, seed, f = TABLE[codes[i]], seeds[i], footprint[i]
+        look, seed, f = TABLE[codes[i]], seeds[i], 0.6 * footprint[i, 0]
         for c in range(3):
             p[c] = points[i, c] + 0.013 * (seed % 997)
             rgb[c] = albedo[i, c]
@@ -169,7 +198,7 @@ def _texture(
         rgb[0] *= shade * (1 + look.tint * 2 * hue)
         rgb[1] *= shade
         rgb[2] *= shade * (1 - look.tint * 2 * hue)
-        _pattern(p, normals[i], look, f, season, seed, rgb)
+        _pattern(p, normals[i], look, footprint[i], season, seed, rgb)
         _bump(p, normals[i], look.bump, look.grain_m * 2, f, seed, out[i, 3:])
         for c in range(3):
             out[i, c] = min(0.95, max(0.004, rgb[c]))
