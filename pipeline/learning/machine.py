@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 
 def start_accelerate(config: TrainConfig) -> Accelerator:
-    """Devices and precision. Raises InputError where the hardware lacks the precision."""
+    """Devices and precision; accumulation is the loop's. Raises InputError where the hardware lacks the precision."""
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
 
     forget_accelerate()
+    one = GradientAccumulationPlugin(num_steps=1)  # given, so that the launcher's environment can't set another
+    cpu = config.device == "cpu"
     try:
-        return Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu")
+        accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, gradient_accumulation_plugin=one)
     except ValueError as error:
         raise InputError("training", f"hardware for precision {config.precision}", str(error)) from None
+    if config.precision == "fp16" and accelerator.scaler is None:  # accelerate would quietly train without
+        raise InputError("training", "a GPU for precision fp16", str(accelerator.device), "use bf16 or no")
+    return accelerator
 
 
 def forget_accelerate() -> None:

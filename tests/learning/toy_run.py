@@ -53,14 +53,25 @@ def noisy_loss(model, batch, generator):
     return error.square().mean(), {"mean_error": error.mean()}
 
 
+def plain_loss(model, batch, generator):
+    """No randomness at all; notes what it was shown in the file that TOY_SEEN names, one line a call."""
+    if "TOY_SEEN" in os.environ:
+        with open(os.environ["TOY_SEEN"] + os.environ.get("RANK", ""), "a") as seen:
+            print(*batch["index"].tolist(), file=seen)
+    error = model(batch["x"])[:, 0] - batch["y"]
+    return error.square().mean(), {"mean_error": error.mean()}
+
+
 def config(**fields):
     small = {"steps": 12, "batch_size": 4, "learning_rate": 1e-2, "ema_decay": 0.9, "torch_threads": 1, "device": "cpu"}
     return TrainConfig(**{**small, "log_every": 1, "checkpoint_every": 3, "clip_norm": 5.0, **fields})
 
 
-def run(out, **fields):
-    model = network()
-    return model, train(model, noisy_loss, Points(), config(**fields), Path(out))
+def run(out, plain=False, **fields):
+    """Plain: without any noise, so that batches may be cut in other ways."""
+    model = network(dropout=0.0) if plain else network()
+    loss, noise = (plain_loss, 0.0) if plain else (noisy_loss, 0.1)
+    return model, train(model, loss, Points(noise), config(**fields), Path(out))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Real processes: killed and continued, and two at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.learning.resume import checkpoints
+from tests.learning.toy_run import run
+
+SCRIPT = Path(__file__).with_name("toy_run.py")
+ROOT = SCRIPT.parents[2]
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", **more}
+
+
+def command(out, **fields):
+    return [sys.executable, str(SCRIPT), str(out), json.dumps(fields)]
+
+
+def kill_after_first_checkpoint(out, **fields) -> None:
+    """SIGKILL the whole group in the midst of the steps after the first checkpoint."""
+    slow = environment(TOY_SECONDS_A_SAMPLE="0.02")
+    child = subprocess.Popen(command(out, **fields), env=slow, stdout=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len((out / "losses.jsonl").read_text().splitlines() if (out / "losses.jsonl").exists() else []) < 4:
+        assert child.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_killed_and_continued_ends_in_the_same_bits(tmp_path, workers) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(whole, steps=9, accumulation=2)
+    kill_after_first_checkpoint(killed, steps=9, accumulation=2, workers=workers)
+    assert checkpoints(killed)[-1].name < "step_00000009"
+    again = subprocess.run(
+        command(killed, steps=9, accumulation=2, workers=workers), env=environment(), capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
+    assert again.stdout.startswith("continuing after step")
+    assert (killed / "losses.jsonl").read_bytes() == (whole / "losses.jsonl").read_bytes()
+    for part in ("model", "ema", "optimizer"):
+        files = [checkpoints(side)[-1] / f"{part}.safetensors" for side in (whole, killed)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_two_processes_share_the_data_and_end_like_one(tmp_path) -> None:
+    fields = {"steps": 6, "plain": True, "batch_size": 8}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
+    env = environment(TOY_SEEN=str(tmp_path / "seen"), PYTHONWARNINGS="default")  # the launcher has warnings of its own
+    both = subprocess.run([*launch, *command(tmp_path / "two", **fields)], env=env, capture_output=True, text=True)
+    assert both.returncode == 0, both.stderr
+    assert len(both.stdout.splitlines()) == 6  # one of them speaks
+
+    os.environ["TOY_SEEN"] = str(tmp_path / "alone")
+    try:
+        _, one = run(tmp_path / "one", **fields)
+    finally:
+        del os.environ["TOY_SEEN"]
+    halves = zip(
+        (tmp_path / "seen0").read_text().split("\n"), (tmp_path / "seen1").read_text().split("\n"), strict=True
+    )
+    together = [f"{first} {second}".strip() for first, second in halves]
+    assert together == (tmp_path / "alone").read_text().split("\n")
+
+    two = [json.loads(line)["loss"] for line in (tmp_path / "two" / "losses.jsonl").read_text().splitlines()]
+    assert two == pytest.approx([row["loss"] for row in one.losses], rel=1e-4)
+    for part in ("model", "ema"):
+        a, b = (load_file(checkpoints(tmp_path / side)[-1] / f"{part}.safetensors") for side in ("one", "two"))
+        for name, value in a.items():
+            assert b[name].numpy() == pytest.approx(value.numpy(), rel=1e-3, abs=1e-6)
