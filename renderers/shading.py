@@ -35,7 +35,7 @@ class Look:
     sun: tuple[float, float, float] = (-0.5, 0.34, 0.8)
     ambient: float = 0.42
     sky: float = 0.22
-    sunlight: float = 0.5
+    sunlight: float = 0.44
     grain: float = 0.06
     haze_m: float = 140.0
     zenith: Colour = (118, 164, 222)
