@@ -34,7 +34,9 @@ STAGES = (
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
 
 
-def build_dataset(recipe: BuildRecipe, out: Path, engine: Engine = "prefect", workers: int = 1, quiet: bool = True) -> Path:
+def build_dataset(
+    recipe: BuildRecipe, out: Path, engine: Engine = "prefect", workers: int = 1, quiet: bool = True
+) -> Path:
     """Build, or go on building, a dataset in `out`; the manifest's path.
 
     The bytes depend on the recipe alone, not on engine, workers or interruptions. Raises InputError, JobError.
@@ -48,7 +50,9 @@ def build_dataset(recipe: BuildRecipe, out: Path, engine: Engine = "prefect", wo
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
     """Write what belongs to the whole: layout, calibration, gallery, and last the manifest."""
-    files = [record.path for shard in range(plan.shards) for record in read_record(plan, len(plan.stages) - 1, shard) or ()]
+    files = [
+        record.path for shard in range(plan.shards) for record in read_record(plan, len(plan.stages) - 1, shard) or ()
+    ]
     files = [path for path in files if not path.startswith(f"{WORK}/")]
     samples = [_sample_record(plan, recipe, index) for index in range(source_length(recipe))]
     places = [place_of(recipe, index) for index in range(len(samples))]

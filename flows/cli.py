@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or of the same run (which goes on).")]
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Worker processes; the bytes don't depend on it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Engine = Annotated[Literal["prefect", "none"], typer.Option(help="A Prefect flow, or a plain loop.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of the seed tree.")]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that we may use
@@ -35,7 +36,7 @@ def build(
     root: Annotated[Path | None, typer.Argument(help="The dataset a recipe reads, if it reads one.")] = None,
     *,
     out: Out,
-    engine: Annotated[str, typer.Option(help="prefect, or none: a plain loop.")] = "prefect",
+    engine: Engine = "prefect",
     workers: Workers = CORES,
     seed: Annotated[int | None, typer.Option(min=0, help="Another root of the seed tree.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")] = None,
@@ -53,7 +54,7 @@ def build(
     from flows.recipes import load_recipe
 
     changes = tuple(change or ()) + (() if seed is None else (f"seed={seed}",))
-    build_dataset(load_recipe(recipe, root, changes), out, _engine(engine), workers, quiet)
+    build_dataset(load_recipe(recipe, root, changes), out, engine, workers, quiet)
 
 
 @app.command()
@@ -93,12 +94,6 @@ def verify(
         print(f"{directory / path}: {fault}")
     if faults:
         raise typer.Exit(1)
-
-
-def _engine(name: str) -> str:
-    if name not in ("prefect", "none"):
-        raise InputError("--engine", "prefect or none", repr(name))
-    return name
 
 
 def main() -> None:

@@ -39,13 +39,14 @@ def drives(recipe: TownRecipe) -> list[Drive]:
     test = max(1, round(count * recipe.test_share)) if recipe.test_share else 0
     if val + test >= count:
         raise InputError("town", "shares of val and test that leave drives to train on", f"{val} + {test} of {count}")
-    splits: list[Split] = ["train"] * (count - val - test) + ["val"] * val + ["test"] * test
+    sizes: dict[Split, int] = {"train": count - val - test, "val": val, "test": test}
     base, more = divmod(recipe.frames, count)
-    found = []
-    for k, split in enumerate(splits):
-        place = splits[:k].count(split)
-        frames = base + (k < more)
-        found.append(Drive(split, sequence_name(split, place), integer_seed(recipe.seed, "town", k), frames))
+    found: list[Drive] = []
+    for split, size in sizes.items():
+        for place in range(size):
+            k = len(found)
+            seed = integer_seed(recipe.seed, "town", k)
+            found.append(Drive(split, sequence_name(split, place), seed, base + (k < more)))
     return found
 
 

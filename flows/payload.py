@@ -18,7 +18,7 @@ def write_payload(path: Path, arrays: Mapping[str, np.ndarray], note: Mapping[st
     """Write arrays and a JSON note; the same content gives the same bytes."""
     text = np.frombuffer(json.dumps(note, sort_keys=True, allow_nan=False).encode(), np.uint8)
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, **dict(arrays), note=text)
+        np.savez(handle, allow_pickle=False, **arrays, note=text)
 
 
 def read_payload(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

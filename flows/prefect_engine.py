@@ -35,6 +35,6 @@ def run_with_prefect(plan: Plan, pool: ProcessPoolExecutor, workers: int, on_res
             for shard in wave:
                 drop_intermediate(plan, shard)
 
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
+    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
     run = occfactory.with_options(task_runner=runner)
     run(recipe=plan.recipe.model_dump(mode="json"), out=str(plan.out))

@@ -52,14 +52,18 @@ class PlanProgress:
         jobs = len(self.plan.stages) * self.plan.shards
         done = sum(self.done.values())
         worked = max(done - self.skipped, 1)
-        return (jobs - done) * (time.perf_counter() - self.started) / worked
+        return (jobs - done) * self.elapsed_s / worked
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
 
     def report(self, what: str) -> None:
         """Say, unless quiet, what came out and the seconds of work a stage."""
         if not self.quiet:
             stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-            elapsed = time.perf_counter() - self.started
-            print(f"{what} in {elapsed:.1f} s; work: {stages}; {self.skipped} jobs found done", file=sys.stderr)
+            print(f"{what} in {self.elapsed_s:.1f} s; work: {stages}; {self.skipped} jobs found done", file=sys.stderr)
 
 
 def _live_bars(plan: Plan):  # type: ignore[no-untyped-def]  # rich's types, imported late

@@ -41,7 +41,7 @@ class Stage:
 
     name: str
     version: int
-    run: Callable[[Recipe, Path, int], list[str]]
+    run: Callable[[Any, Path, int], list[str]]
     keep: bool = False
 
 

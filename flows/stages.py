@@ -16,7 +16,8 @@ from flows.recipes import BuildRecipe
 from flows.shards import WORK
 from flows.sources import draw, source_grid
 from flows.viewing import cameras_of
-from pipeline.datasets.image_files import write_depth, write_image, write_label_image
+from pipeline.datasets.image_files import write_depth, write_image
+from pipeline.datasets.monoscene_labels import write_monoscene_labels
 from pipeline.datasets.semantic_kitti import write_frame
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.files import write_json
@@ -39,8 +40,8 @@ def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
 
 def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
     """Give every scene its masks: the source's, or simulated along its poses; invalid voxels become 255."""
-    from renderers.lidar import scan_voxels
     from renderers.visibility import invalid_and_occluded
+    from renderers.voxel_scan import scan_voxels
 
     grid = source_grid(recipe)
     written = []
@@ -107,7 +108,9 @@ def read_scene(recipe: BuildRecipe, out: Path, index: int) -> Scene:
 def _write_voxels(recipe: BuildRecipe, out: Path, place: Place, index: int) -> list[str]:
     arrays, _ = _read(out, "masks", index)
     masks = {name: arrays[name] for name in ("invalid", "occluded", "scan") if name in arrays}
-    return write_frame(out, frame_of(read_scene(recipe, out, index), place.sequence, place.frame, **masks))
+    frame = frame_of(read_scene(recipe, out, index), place.sequence, place.frame, **masks)
+    extra = write_monoscene_labels(out, frame) if recipe.monoscene_labels else []
+    return write_frame(out, frame) + extra
 
 
 def _write_view(out: Path, place: Place, camera: str, image: np.ndarray, views: dict[str, np.ndarray]) -> list[str]:
@@ -115,7 +118,7 @@ def _write_view(out: Path, place: Place, camera: str, image: np.ndarray, views: 
     paths = {kind: f"{place.folder}/{kind}_{suffix}/{place.frame}.png" for kind in ("image", "depth", "semantics")}
     write_image(out / paths["image"], image)
     write_depth(out / paths["depth"], views[f"{camera}.depth"])
-    write_label_image(out / paths["semantics"], views[f"{camera}.semantics"])
+    write_image(out / paths["semantics"], views[f"{camera}.semantics"])
     return list(paths.values())
 
 

@@ -1,0 +1,48 @@
+"""The cameras of a sample: KITTI's, set in the vehicle frame with seeded jitter, or the source's own.
+
+Jitter is drawn a sequence, not a sample: a sequence has one calib.txt, and a stock loader must find the right one.
+"""
+
+from __future__ import annotations
+
+from flows.layout import sequence_of
+from flows.recipes import BuildRecipe, SplitSource
+from flows.sources import open_source, split_frames
+from pipeline.datasets.kitti_calibration import Calibration, calibration_of
+from pipeline.datasets.semantic_kitti import frame_path, read_camera, read_sequence_calibration
+from pipeline.scene.camera import Camera
+from pipeline.scene.errors import InputError
+from pipeline.scene.seeds import rng
+
+KITTI_SIZE_PX = (1241, 376)  # of images whose size can't be read from a file
+
+
+def cameras_of(recipe: BuildRecipe, index: int) -> dict[str, Camera]:
+    """Sample `index`'s cameras by name, in the vehicle frame; the first one pairs with the image."""
+    if recipe.views.calibrated:
+        return {"front": _own_camera(recipe.source, index)}
+    from renderers.viewpoints import Jitter, jittered, kitti_rig
+
+    source = recipe.source
+    sequence = split_frames(source)[index][0] if isinstance(source, SplitSource) else sequence_of(recipe, index)[0]
+    views = recipe.views
+    draw = rng(recipe.seed, "cameras", int(sequence))
+    rig = kitti_rig(views.cameras, (views.width_px, views.height_px))
+    return {name: jittered(camera, Jitter(views.jitter_m, views.jitter_deg), draw) for name, camera in rig.items()}
+
+
+def nominal_calibration(recipe: BuildRecipe, index: int) -> Calibration:
+    """What calib.txt of sample `index`'s sequence says: the source's own, or that of the first camera."""
+    source = recipe.source
+    if recipe.views.calibrated and isinstance(source, SplitSource):
+        return read_sequence_calibration(open_source(source.root), split_frames(source)[index][0])
+    return calibration_of(next(iter(cameras_of(recipe, index).values())))
+
+
+def _own_camera(source: object, index: int) -> Camera:
+    if not isinstance(source, SplitSource):
+        raise InputError("views.calibrated", "a source with calibration, a split", "a generated one", "set it to false")
+    root = open_source(source.root)
+    sequence, frame = split_frames(source)[index]
+    has_image = any(frame_path(root, sequence, "image_2", frame + suffix).exists() for suffix in (".png", ".jpg"))
+    return read_camera(root, sequence, frame, size_px=None if has_image else KITTI_SIZE_PX)
