@@ -22,20 +22,7 @@ from renderers.photo_sky import sky_radiance
 
 BOUNCE_SUNLIT = 0.45  # guessed share of first-bounce surfaces that the sun reaches
 SUN_RADIUS_RAD = 0.006
-
-
-@numba.njit(cache=True)
-def _numbers(index: np.ndarray, salt: int, out: np.ndarray) -> None:
-    for i in range(index.shape[0]):
-        out[i, 0] = hash01(index[i], 1, 2, salt)
-        out[i, 1] = hash01(index[i], 3, 4, salt)
-
-
-def hashed_pairs(index: Int64[np.ndarray, "n"], salt: int) -> Float[np.ndarray, "n 2"]:
-    """Two numbers in [0, 1) a sample, from its index alone."""
-    out = np.empty((len(index), 2))
-    _numbers(index, salt, out)
-    return out
+MIRROR_GLOSS = 100.0  # from this gloss on a surface shows mirror images
 
 
 def tiled_pairs(size: tuple[int, int], salt: int) -> Float[np.ndarray, "n 2"]:
@@ -47,12 +34,16 @@ def tiled_pairs(size: tuple[int, int], salt: int) -> Float[np.ndarray, "n 2"]:
     return (0.5 + order[:, None] * np.array([0.7548776662466927, 0.5698402909980532])) % 1.0
 
 
-def _cosine_directions(normals: Float[np.ndarray, "n 3"], pairs: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
+@numba.njit(cache=True)
+def _scattered(normals: np.ndarray, pairs: np.ndarray, out: np.ndarray) -> None:
     """Directions about normals, density cos / pi: a point on the unit sphere added to the normal."""
-    z, angle = 1 - 2 * pairs[:, 0], 2 * np.pi * pairs[:, 1]
-    r = np.sqrt(np.maximum(0, 1 - z * z))
-    d = normals + 0.999 * np.stack([r * np.cos(angle), r * np.sin(angle), z], 1)
-    return d / np.linalg.norm(d, axis=1, keepdims=True)
+    for n in range(normals.shape[0]):
+        z, angle = 1 - 2 * pairs[n, 0], 2 * math.pi * pairs[n, 1]
+        r = 0.999 * math.sqrt(max(0.0, 1 - z * z))
+        x, y = normals[n, 0] + r * math.cos(angle), normals[n, 1] + r * math.sin(angle)
+        z = normals[n, 2] + 0.999 * z
+        length = math.sqrt(x * x + y * y + z * z)
+        out[n, 0], out[n, 1], out[n, 2] = x / length, y / length, z / length
 
 
 def ambient(
@@ -63,10 +54,10 @@ def ambient(
     pairs: Float[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "n 3"]:
     """One-ray estimate of the light from sky and first bounce at points; normals face the open side."""
-    n = len(points)
-    directions = _cosine_directions(normals, pairs)
+    directions = np.empty_like(points)
+    _scattered(normals, pairs, directions)
     _, triangle = world.cast(points + 5e-3 * normals, directions)
-    light = np.empty((n, 3))
+    light = np.empty_like(points)
     open_sky = triangle < 0
     light[open_sky] = sky_radiance(rotated(world.world_from_surface, directions[open_sky]), conditions, clouds=False)
     light[open_sky] = np.minimum(light[open_sky], 3 * conditions.sky_light)  # the disc is the sun's, not the sky's
@@ -99,17 +90,26 @@ def sun_share(
     """1 where the sun's (jittered) disc is seen, else 0. porous: points among leaves start further out."""
     if not conditions.sun_light.any():
         return np.zeros(len(points))
-    pairs = hashed_pairs(index, salt)
     spread = SUN_RADIUS_RAD * (1 + 6 * conditions.cloud_cover**2)
     sun = rotated(world.world_from_surface.T, conditions.sun[None])[0]
     side = np.cross(sun, [0.0, 0.0, 1.0])
     side /= np.linalg.norm(side)
-    radius, angle = spread * np.sqrt(pairs[:, :1]), 2 * np.pi * pairs[:, 1:]
-    directions = sun + radius * (np.cos(angle) * side + np.sin(angle) * np.cross(side, sun))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    directions = np.empty_like(points)
+    _towards_disc(index, salt, sun, spread * side, spread * np.cross(side, sun), directions)
     start = points + 4e-3 * normals + np.where(porous, 0.07, 0.0)[:, None] * directions
     hits = first_leaf_or_solid(world, start, directions, 1e-3, layers=4)
     return np.isinf(hits.distance).astype(np.float64)
+
+
+@numba.njit(cache=True)
+def _towards_disc(
+    index: np.ndarray, salt: int, sun: np.ndarray, side: np.ndarray, other: np.ndarray, out: np.ndarray
+) -> None:
+    for n in range(index.shape[0]):
+        radius = math.sqrt(hash01(index[n], 1, 2, salt))
+        angle = 2 * math.pi * hash01(index[n], 3, 4, salt)
+        for c in range(3):
+            out[n, c] = sun[c] + radius * (math.cos(angle) * side[c] + math.sin(angle) * other[c])
 
 
 def mirrored(
@@ -130,9 +130,43 @@ def mirrored(
     return light
 
 
-def fresnel(mirror: Float[np.ndarray, "n"], cosine: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Schlick's reflectance from the one at right angles."""
-    return mirror + (1 - mirror) * (1 - np.clip(cosine, 0, 1)) ** 5
+@numba.njit(cache=True)
+def leaving(
+    texture: np.ndarray,
+    seen: np.ndarray,
+    share: np.ndarray,
+    arriving: np.ndarray,
+    look: np.ndarray,
+    sun: np.ndarray,
+    sunlight: np.ndarray,
+) -> np.ndarray:
+    """Light that leaves each point towards the camera, linear RGB (n, 3).
+
+    texture: albedo and shading normal (n, 6); seen: view direction in the world (n, 3); share: of the sun (n,);
+    arriving: light from all around and along the mirrored ray (n, 6); look: rows of the table (n,). Diffuse and
+    translucent light, Blinn's highlight, and a mirror image by Schlick's formula.
+    """
+    out = np.empty((texture.shape[0], 3))
+    for n in range(texture.shape[0]):
+        mirror, gloss = look[n].mirror, look[n].gloss
+        slope, cosine, half, length = 0.0, 0.0, 0.0, 0.0
+        for c in range(3):
+            normal, h = texture[n, 3 + c], sun[c] - seen[n, c]
+            slope += normal * sun[c]
+            cosine -= normal * seen[n, c]
+            half += normal * h
+            length += h * h
+        direct = share[n] * max(slope, -look[n].leaf * slope)
+        glint = 0.0
+        if mirror > 0:
+            if gloss >= MIRROR_GLOSS:
+                mirror += (1 - mirror) * (1 - min(1.0, abs(cosine))) ** 5
+            if share[n] > 0 and half > 0:
+                glint = share[n] * (half / math.sqrt(length)) ** gloss * (gloss + 2) / 8
+        for c in range(3):
+            diffuse = texture[n, c] * (direct * sunlight[c] + arriving[n, c])
+            out[n, c] = diffuse * (1 - mirror) + mirror * (arriving[n, 3 + c] + glint * sunlight[c])
+    return out
 
 
 @numba.njit(cache=True)

@@ -1,15 +1,17 @@
 """Rays for photographs: a Surface made ready for Embree, and what each triangle is made of."""
 
+# mypy: allow-untyped-decorators
+
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from typing import Any
 
+import numba
 import numpy as np
 from jaxtyping import Float, Int64
 
 from pipeline.scene.records import Surface
+from renderers.meshes import SurfaceCaster
 from renderers.photo_looks import CODES, code_of
 
 SOLID, CROWN, LOOSE = range(3)  # not foliage; part of a closed foliage mesh; a leaf patch on its own
@@ -28,7 +30,7 @@ class Hits:
 class Stage:
     """A Surface ready for photographs; triangles' properties in the surface frame, textures in the world's."""
 
-    scene: Any  # Open3D's RaycastingScene
+    caster: SurfaceCaster
     normal: Float[np.ndarray, "t 3"]
     code: Int64[np.ndarray, "t"]
     leaf: Int64[np.ndarray, "t"]  # SOLID, CROWN or LOOSE
@@ -40,13 +42,8 @@ class Stage:
         self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]
     ) -> tuple[Float[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
         """Distance in units of the direction's length (inf: none) and triangle (-1: none) of the first hits."""
-        import open3d as o3d
-
-        rays = np.concatenate([origins, directions], axis=1, dtype=np.float32)
-        hits = self.scene.cast_rays(o3d.core.Tensor.from_numpy(rays), nthreads=1)
-        triangle = hits["primitive_ids"].numpy().astype(np.int64)
-        triangle[triangle == 0xFFFFFFFF] = -1
-        return hits["t_hit"].numpy().astype(np.float64), triangle
+        distance, triangle = self.caster.distances(origins, directions)
+        return distance.astype(np.float64), triangle.astype(np.int64)
 
     def to_world(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         return rotated(self.world_from_surface, points) + self.world_from_surface[:3, 3]
@@ -54,21 +51,23 @@ class Stage:
 
 def rotated(matrix: Float[np.ndarray, "r c"], vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """matrix[:3, :3] applied to each vector, without BLAS: the same bits on any number of threads."""
-    x, y, z = vectors[:, 0:1], vectors[:, 1:2], vectors[:, 2:3]
-    return x * matrix[:3, 0] + y * matrix[:3, 1] + z * matrix[:3, 2]
+    out = np.empty((len(vectors), 3))
+    _rotate(np.ascontiguousarray(matrix[:3, :3], np.float64), vectors, out)
+    return out
 
 
-def stage(surface: Surface, world_from_surface: Float[np.ndarray, "4 4"] | None = None) -> Stage:
-    """Build the ray structure (Embree) and the triangles' properties."""
-    import libusb_package
+@numba.njit(cache=True)
+def _rotate(m: np.ndarray, vectors: np.ndarray, out: np.ndarray) -> None:
+    for n in range(vectors.shape[0]):
+        x, y, z = vectors[n, 0], vectors[n, 1], vectors[n, 2]
+        for c in range(3):
+            out[n, c] = m[c, 0] * x + m[c, 1] * y + m[c, 2] * z
 
-    ctypes.CDLL(str(libusb_package.get_library_path()))  # Open3D's wheel looks for it when it is imported
-    import open3d as o3d
 
-    scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-    vertices = np.ascontiguousarray(surface.vertices, np.float32)
-    triangles = np.ascontiguousarray(surface.triangles, np.uint32)
-    scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(triangles))
+def stage(source: Surface | SurfaceCaster, world_from_surface: Float[np.ndarray, "4 4"] | None = None) -> Stage:
+    """The ray structure, built here unless given, and the triangles' properties."""
+    caster = source if isinstance(source, SurfaceCaster) else SurfaceCaster(source, threads=1)
+    surface = caster.surface
     corner = np.asarray(surface.vertices, np.float64)[surface.triangles]
     normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
@@ -76,7 +75,7 @@ def stage(surface: Surface, world_from_surface: Float[np.ndarray, "4 4"] | None 
     seed = np.array([m.texture_seed for m in surface.materials], np.int64)[surface.material]
     albedo = np.array([m.albedo for m in surface.materials], np.float64).reshape(-1, 3)[surface.material]
     pose = np.eye(4) if world_from_surface is None else np.asarray(world_from_surface, np.float64)
-    return Stage(scene, normal, code, _leaves(surface, code), seed, albedo, pose)
+    return Stage(caster, normal, code, _leaves(surface, code), seed, albedo, pose)
 
 
 def _leaves(surface: Surface, code: Int64[np.ndarray, "t"]) -> Int64[np.ndarray, "t"]:

@@ -26,14 +26,14 @@ def textured(
     albedo: Float[np.ndarray, "n 3"],
     footprint_m: Float[np.ndarray, "n 2"],
     season: float,
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """World points on surfaces -> (linear albedo, shading normal), deterministic in every argument.
+) -> Float[np.ndarray, "n 6"]:
+    """World points on surfaces -> linear albedo and shading normal, deterministic in every argument.
 
     footprint_m: what a sample covers across and along the view; blotches may alias a little, joints must not.
     """
     out = np.empty((len(points), 6))
     _texture(points, normals, codes, seeds, albedo, footprint_m, season, out)
-    return out[:, :3], out[:, 3:]
+    return out
 
 
 @numba.njit(cache=True)
