@@ -44,13 +44,15 @@ def _stored(value: Tensor) -> Tensor:
 
 
 def save_model(folder: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
-    """Write a network's weights and buffers with their card. Refuses a folder that isn't empty or weights of its own.
+    """Write a network's weights and buffers with their card. Raises InputError.
 
-    Raises InputError.
+    What stands at `folder` is replaced only if it holds saved weights and nothing else.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        read_card(folder)  # someone else's files are not ours to replace
+    if folder.exists() and (held := {path.name for path in folder.iterdir()}):
+        foreign = sorted(held - {CARD_NAME, *read_card(folder)["files"]})
+        if foreign:
+            raise InputError(folder, "a new folder, or one of saved weights alone", foreign[0], "choose another")
     save_parts(folder, {MODEL: model.state_dict()}, card)
 
 

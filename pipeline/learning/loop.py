@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pipeline.learning.config import TrainConfig
 from pipeline.learning.ema import Ema
 from pipeline.learning.journal import Journal, read_losses
 from pipeline.learning.machine import device_name, forget_accelerate, process_settings, start_accelerate, versions
-from pipeline.learning.order import Indexed, Order, loader
+from pipeline.learning.order import Indexed, Order, batches
 from pipeline.learning.resume import Learner, check_same_run, folder_of, newest_whole, prune
 from pipeline.learning.schedules import rate_factor
 from pipeline.scene import seeds
@@ -90,7 +90,7 @@ class _Run:
         self.learner = Learner(model, self.optimizer.optimizer, ema)
         self.sums: dict[str, float] = {}  # of logged values since the last log
         self.summed = 0  # steps in sums
-        self.validated: dict[str, float] = {}
+        self.validated: Mapping[str, float | None] = {}
 
     def _check(self, out: Path) -> None:
         parts = self.config.accumulation * self.accelerator.num_processes
@@ -112,10 +112,10 @@ class _Run:
         start = self._resume()
         self.wrapped.train()
         order = Order(len(self.dataset), self.config, (start, self.total), self._place)
-        batches = iter(loader(self.dataset, order, collate, pin=self._device.type == "cuda")) if len(order) else None
+        stream = batches(self.dataset, order, collate, pin=self._device.type == "cuda")
         with Journal(self.out, start, self.total, self.accelerator.is_main_process) as self.journal:
             for step in range(start, self.total):
-                values = self._step(step, batches, loss)
+                values = self._step(step, stream, loss)
                 self._note(step + 1, values, validate)
         return Trained(max(start, self.total), folder_of(self.out, max(start, self.total)), read_losses(self.out))
 
@@ -134,18 +134,19 @@ class _Run:
         self.learner.restore(folder, card)
         if self.accelerator.scaler is not None and card["scaler"]:
             self.accelerator.scaler.load_state_dict(card["scaler"])
-        self.sums, self.summed, self.validated = card["sums"], card["summed"], card["validated"]
+        self.sums = {name: math.nan if total is None else total for name, total in card["sums"].items()}
+        self.summed, self.validated = card["summed"], card["validated"]
         say(f"continuing after step {card['step']}, from {folder}")
         self.accelerator.wait_for_everyone()
         return int(card["step"])
 
-    def _step(self, step: int, batches: Any, loss: Loss) -> dict[str, float]:
+    def _step(self, step: int, stream: Iterator[Any], loss: Loss) -> dict[str, float]:
         """One update; its loss and logged scalars, as means over parts and devices."""
         from accelerate.utils import send_to_device
 
         parts = []
         for part in range(self.config.accumulation):
-            batch = send_to_device(next(batches), self._device, non_blocking=True)
+            batch = send_to_device(next(stream), self._device, non_blocking=True)
             last = part == self.config.accumulation - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 value, logged = loss(self.wrapped, batch, self._seeded(step, part))
@@ -194,8 +195,8 @@ class _Run:
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
             self.sums, self.summed = {}, 0
         if validate and config.validate_every and (step % config.validate_every == 0 or end):
-            self.validated = self._validate(step, validate)
-            row |= self.validated
+            row |= (found := self._validate(step, validate))
+            self.validated = dict(found)
         if row:
             self.journal.log(step, row)
         self.journal.tick(step)
@@ -226,8 +227,8 @@ class _Run:
         return {
             "step": step,
             "loss": loss,
-            "validated": self.validated,
-            "sums": self.sums,
+            "validated": _for_json(self.validated),
+            "sums": _for_json(self.sums),
             "summed": self.summed,
             "ema_updates": self.learner.ema.updates if self.learner.ema else 0,
             "scaler": scaler.state_dict() if scaler is not None else {},
@@ -255,3 +256,7 @@ def _require_finite(what: str, value: float, step: int, out: Path) -> None:
     if not math.isfinite(value):
         remedy = f"the checkpoints up to here are in {out}; try a lower learning rate or a clip norm"
         raise InputError(f"training step {step + 1}", f"a finite {what}", str(value), remedy)
+
+
+def _for_json(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

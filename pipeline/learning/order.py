@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from pipeline.learning.config import TrainConfig
 from pipeline.scene import seeds
+from pipeline.scene.errors import InputError
 
 
 class Indexed(Protocol):
@@ -54,27 +55,44 @@ class Order:
                 yield batch
 
 
-class _Draws:
-    """The data set as the loader's processes see it: keyed by (index, position)."""
+class _Batches:
+    """The data set as the loader's processes see it: keyed by a batch's (index, position) pairs."""
 
-    def __init__(self, dataset: Indexed, seed: int):
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Indexed, seed: int, collate: Callable[[list[Any]], Any] | None):
+        self.dataset, self.seed, self.collate = dataset, seed, collate or default_collate
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        index, position = key
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Any:
+        try:
+            return self.collate([self._draw(*key) for key in keys])
+        except InputError as fault:
+            return fault  # raised by `batches`: torch would bring it over from a worker as another exception
+
+    def _draw(self, index: int, position: int) -> Any:
         draw = getattr(self.dataset, "draw", None)
         return draw(index, seeds.rng(self.seed, "data draw", position)) if draw else self.dataset[index]
 
 
-def loader(dataset: Indexed, order: Order, collate: Callable[[list[Any]], Any] | None, pin: bool) -> DataLoader[Any]:
-    """Batches in this order. Workers are spawned, not forked: a fork after numba's or torch's threads may hang."""
-    config = order.config
-    return DataLoader(
-        _Draws(dataset, config.seed),  # type: ignore[arg-type]  # map-style without a length: the order has it
-        batch_sampler=order,  # keys are pairs
-        collate_fn=collate,
-        num_workers=config.workers,
-        multiprocessing_context="spawn" if config.workers else None,
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def batches(dataset: Indexed, order: Order, collate: Callable[[list[Any]], Any] | None, pin: bool) -> Iterator[Any]:
+    """Batches in this order; what `collate` (torch's default one if None) makes of the samples. Raises InputError.
+
+    Workers are spawned, not forked: a fork after numba's or torch's threads may hang.
+    """
+    workers = order.config.workers
+    loader: DataLoader[Any] = DataLoader(
+        _Batches(dataset, order.config.seed, collate),  # type: ignore[arg-type]  # the order has the length
+        batch_size=None,
+        sampler=order,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
         pin_memory=pin,
         generator=torch.Generator().manual_seed(0),  # workers' base seeds; otherwise taken from the global stream
     )
+    for batch in loader if len(order) else ():
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch

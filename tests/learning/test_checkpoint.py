@@ -69,6 +69,22 @@ def test_a_foreign_folder_is_not_replaced(tmp_path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_stranger_among_saved_weights_is_kept(saved) -> None:
+    model, folder = saved
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"found notes\.txt"):
+        save_model(folder, model, {})
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_write_leaves_the_old_weights_and_nothing_else(saved) -> None:
+    model, folder = saved
+    with pytest.raises(TypeError):
+        save_model(folder, model, {"not JSON": object()})
+    assert check_whole(folder)["classes"] == 4
+    assert [p.name for p in folder.parent.iterdir()] == ["w"]
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

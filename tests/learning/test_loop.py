@@ -28,7 +28,7 @@ def same_end(a, b):
 
 
 def test_it_learns(tmp_path) -> None:
-    _, trained = run(tmp_path, plain=True, steps=200, log_every=20)
+    _, trained = run(tmp_path, plain=True, steps=200, log_every=20, checkpoint_every=200)
     assert trained.losses[-1]["loss"] < 0.1 * trained.losses[0]["loss"]
     assert [row["step"] for row in trained.losses] == list(range(20, 201, 20))
 
@@ -226,10 +226,24 @@ def test_plain_lines_when_it_is_no_terminal(tmp_path, capfd) -> None:
     assert "\r" not in out
 
 
-def test_a_logged_value_that_is_not_a_number_is_null(tmp_path) -> None:
+def test_a_logged_value_that_is_not_a_number_is_null_also_across_a_checkpoint(tmp_path) -> None:
     def loss(model, batch, generator):
         value, _ = plain_loss(model, batch, generator)
         return value, {"iou_of_nothing": math.nan}
 
-    train(network(), loss, Points(), config(steps=1), tmp_path)
-    assert json.loads((tmp_path / "losses.jsonl").read_text())["iou_of_nothing"] is None
+    for steps in (1, 3):  # log windows of two: the second begins in one checkpoint and ends after it
+        train(network(), loss, Points(), config(steps=steps, log_every=2, checkpoint_every=1), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert [row["iou_of_nothing"] for row in rows] == [None] * 3
+    assert all(row["loss"] > 0 for row in rows)
+
+
+class Unreadable(Points):
+    def draw(self, index, rng):
+        raise InputError("scan.bin", "131072 bytes", "7")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_in_the_data_arrives_as_it_was_raised(tmp_path, workers) -> None:
+    with pytest.raises(InputError, match=r"^scan\.bin: expected 131072 bytes, found 7$"):
+        train(network(), noisy_loss, Unreadable(), config(workers=workers), tmp_path)

@@ -1,7 +1,10 @@
 """Real processes: killed and continued, and two at once."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -40,14 +43,14 @@ def kill_after_first_checkpoint(out, **fields) -> None:
     child.stdout.close()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_killed_and_continued_ends_in_the_same_bits(tmp_path, workers) -> None:
+def test_killed_and_continued_ends_in_the_same_bits(tmp_path) -> None:
+    """With a loader process, against a run that loads its data itself."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(whole, steps=9, accumulation=2)
-    kill_after_first_checkpoint(killed, steps=9, accumulation=2, workers=workers)
+    kill_after_first_checkpoint(killed, steps=9, accumulation=2, workers=1)
     assert checkpoints(killed)[-1].name < "step_00000009"
     again = subprocess.run(
-        command(killed, steps=9, accumulation=2, workers=workers), env=environment(), capture_output=True, text=True
+        command(killed, steps=9, accumulation=2, workers=1), env=environment(), capture_output=True, text=True
     )
     assert again.returncode == 0, again.stderr
     assert again.stderr == ""
@@ -56,6 +59,24 @@ def test_killed_and_continued_ends_in_the_same_bits(tmp_path, workers) -> None:
     for part in ("model", "ema", "optimizer"):
         files = [checkpoints(side)[-1] / f"{part}.safetensors" for side in (whole, killed)]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path) -> None:
+    reader, terminal = pty.openpty()
+    child = subprocess.Popen(
+        command(tmp_path, steps=6),
+        env=environment(TERM="xterm", COLUMNS="160", TOY_SECONDS_A_SAMPLE="0.03"),
+        stdout=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while piece := os.read(reader, 4096):
+            shown += piece
+    os.close(reader)
+    assert child.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"training .* 6/6 [\d.]+ steps/s 0:00:\d\d left 0:00:00 loss [\d.]+", text)
 
 
 def test_two_processes_share_the_data_and_end_like_one(tmp_path) -> None:
