@@ -47,20 +47,21 @@ def read_calibration(path: Path) -> Calibration:
 
     Object form: rectified_from_velodyne = R0_rect @ Tr_velo_to_cam.
     """
-    rows = _read_keys(path)
+    rows = read_keys(path)
     keys: tuple[str, ...] = ("P0", "P1", "P2", "P3")
-    projections = {key: _projection(rows[key], path, key) for key in keys if key in rows}
+    projections = {key: parse_projection(rows[key], path, key) for key in keys if key in rows}
     needed = ["P2", "Tr"] if "R0_rect" not in rows else ["P2", "R0_rect", "Tr_velo_to_cam"]
     missing = [key for key in needed if key not in rows]
     if missing:
         raise InputError(path, f"the keys {', '.join(needed)}", f"no {', '.join(missing)}")
     if "Tr" in needed:
-        return Calibration(projections, _rigid(rows["Tr"], path, "Tr", columns=4))
-    rectify = _rigid(rows["R0_rect"], path, "R0_rect", columns=3)
-    return Calibration(projections, rectify @ _rigid(rows["Tr_velo_to_cam"], path, "Tr_velo_to_cam", columns=4))
+        return Calibration(projections, parse_rigid(rows["Tr"], path, "Tr", columns=4))
+    rectify = parse_rigid(rows["R0_rect"], path, "R0_rect", columns=3)
+    return Calibration(projections, rectify @ parse_rigid(rows["Tr_velo_to_cam"], path, "Tr_velo_to_cam", columns=4))
 
 
-def _read_keys(path: Path) -> dict[str, str]:
+def read_keys(path: Path) -> dict[str, str]:
+    """The text behind each `key:` of a calibration file. Raises InputError."""
     rows: dict[str, str] = {}
     for number, line in enumerate(read_text(path, _EXPECTED, limit=1 << 16).splitlines(), 1):
         if not line.strip():
@@ -75,7 +76,8 @@ def _read_keys(path: Path) -> dict[str, str]:
     return rows
 
 
-def _projection(text: str, path: Path, key: str) -> Float64[np.ndarray, "3 4"]:
+def parse_projection(text: str, path: Path, key: str) -> Float64[np.ndarray, "3 4"]:
+    """A projection K [I | t] from 12 numbers, row by row. Raises InputError naming `path` and `key`."""
     matrix = np.array(parse_row(text, 12, f"{path} {key}", LARGEST_CALIB)).reshape(3, 4)
     lower = [matrix[1, 0], matrix[2, 0], matrix[2, 1], matrix[2, 2] - 1]
     if np.abs(lower).max() > 1e-6 or min(matrix[0, 0], matrix[1, 1]) < 1e-3:
@@ -83,10 +85,12 @@ def _projection(text: str, path: Path, key: str) -> Float64[np.ndarray, "3 4"]:
     return matrix
 
 
-def _rigid(text: str, path: Path, key: str, columns: int) -> Float64[np.ndarray, "4 4"]:
+def parse_rigid(text: str, path: Path, key: str, columns: int) -> Float64[np.ndarray, "4 4"]:
+    """A rigid transform from a 3x3 or 3x4 matrix, row by row. Raises InputError naming `path` and `key`."""
+    subject = f"{path} {key}".rstrip()
     matrix = np.eye(4)
-    matrix[:3, :columns] = np.array(parse_row(text, 3 * columns, f"{path} {key}", LARGEST_CALIB)).reshape(3, columns)
-    _check_rotation(matrix[:3, :3], f"{path} {key}")
+    matrix[:3, :columns] = np.array(parse_row(text, 3 * columns, subject, LARGEST_CALIB)).reshape(3, columns)
+    _check_rotation(matrix[:3, :3], subject)
     return matrix
 
 
@@ -101,10 +105,11 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     fallback = calibration.projections["P2"]
     rows = {f"P{i}": calibration.projections.get(f"P{i}", fallback) for i in range(4)}
     rows["Tr"] = calibration.rectified_from_velodyne[:3]
-    write_atomic(path, "".join(f"{key}: {_row(matrix)}\n" for key, matrix in rows.items()))
+    write_atomic(path, "".join(f"{key}: {format_row(matrix)}\n" for key, matrix in rows.items()))
 
 
-def _row(matrix: Float64[np.ndarray, "r c"]) -> str:
+def format_row(matrix: Float64[np.ndarray, "r c"]) -> str:
+    """A matrix row by row in one line, to be read back exactly."""
     return " ".join(exact_number(value) for value in matrix.ravel())
 
 
@@ -120,7 +125,7 @@ def read_poses(path: Path) -> Float64[np.ndarray, "n 4 4"]:
 
 def write_poses(path: Path, poses: Float64[np.ndarray, "n 4 4"]) -> None:
     """Write first_camera_from_camera poses, a row each."""
-    write_atomic(path, "".join(_row(pose[:3]) + "\n" for pose in poses))
+    write_atomic(path, "".join(format_row(pose[:3]) + "\n" for pose in poses))
 
 
 def velodyne_poses(

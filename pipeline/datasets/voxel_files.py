@@ -31,6 +31,25 @@ def write_bits(path: Path, bits: Bool[np.ndarray, "x y z"]) -> None:
     write_atomic(path, np.packbits(bits).tobytes())
 
 
+def read_mask(path: Path, grid: VoxelGrid) -> Bool[np.ndarray, "x y z"]:
+    """A mask of bits, or of a byte (0 or 1) a voxel; the file's size tells which. Raises InputError."""
+    count = prod(grid.shape)
+    expected = f"a mask of a {_times(grid)} grid, {count} bytes or {(count + 7) // 8} bytes of bits"
+    content = np.frombuffer(read_bounded(path, expected, max(count, 1 << 20)), np.uint8)
+    if len(content) == (count + 7) // 8:
+        return np.unpackbits(content, count=count).view(bool).reshape(grid.shape)
+    if len(content) != count:
+        raise InputError(path, expected, f"{len(content)} bytes")
+    if content.max() > 1:
+        raise InputError(path, f"{expected}, each 0 or 1", f"{content.max()}")
+    return content.astype(bool).reshape(grid.shape)
+
+
+def write_bytes(path: Path, mask: Bool[np.ndarray, "x y z"]) -> None:
+    """Write a mask as a byte a voxel."""
+    write_atomic(path, mask.astype(np.uint8).tobytes())
+
+
 def read_raw_labels(path: Path, grid: VoxelGrid) -> UInt16[np.ndarray, "x y z"]:
     """A .label file's raw ids, unconverted. Raises InputError."""
     content = read_exact(path, f"uint16 labels of a {_times(grid)} grid", 2 * prod(grid.shape))

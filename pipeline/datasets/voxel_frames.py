@@ -6,19 +6,41 @@ The benchmark's rule: raw 0 is empty, a non-zero raw id without a class is ignor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, UInt8, UInt16
 
-from pipeline.datasets.voxel_files import read_bits, read_raw_labels, write_bits, write_raw_labels
+from pipeline.datasets.voxel_files import (
+    read_bits,
+    read_mask,
+    read_raw_labels,
+    write_bits,
+    write_bytes,
+    write_raw_labels,
+)
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import IGNORE, Taxonomy
+
+
+@dataclass(frozen=True)
+class VoxelRules:
+    """Where a dataset's voxel files differ from SemanticKITTI's.
+
+    invalid_bytes: .invalid is written as a byte a voxel, and masks are read in either form, told apart by size;
+    occupied_is_valid: .invalid doesn't touch a voxel whose raw id isn't 0.
+    """
+
+    invalid_bytes: bool = False
+    occupied_is_valid: bool = False
+
+
+SEMANTIC_KITTI_RULES = VoxelRules()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +103,9 @@ def _checked(masks: dict[str, Bool[np.ndarray, "x y z"]]) -> dict[str, Any]:
     return masks
 
 
-def read_voxels(root: Path, folder: str, frame: Frame, labelled: bool) -> Frame:
+def read_voxels(
+    root: Path, folder: str, frame: Frame, labelled: bool, rules: VoxelRules = SEMANTIC_KITTI_RULES
+) -> Frame:
     """Fill an empty `frame` from `root/folder/<name>.*`; .bin and .occluded are optional.
 
     labelled: .label and .invalid must be there; otherwise they aren't looked at. Raises InputError.
@@ -90,32 +114,30 @@ def read_voxels(root: Path, folder: str, frame: Frame, labelled: bool) -> Frame:
     def path(suffix: str) -> Path:
         return safe_join(root, f"{folder}/{frame.name}{suffix}")
 
-    def optional(suffix: str) -> Bool[np.ndarray, "x y z"] | None:
-        return read_bits(path(suffix), frame.grid) if path(suffix).exists() else None
+    def mask(suffix: str) -> Bool[np.ndarray, "x y z"]:
+        return (read_mask if rules.invalid_bytes else read_bits)(path(suffix), frame.grid)
 
     labels = invalid = None
     if labelled:
         raw = read_raw_labels(path(".label"), frame.grid)
-        labels, invalid = frame.taxonomy.from_raw(raw, path(".label")), read_bits(path(".invalid"), frame.grid)
-        labels |= np.negative(invalid.view(np.uint8))  # invalid -> 255, without a branch a voxel
-    return Frame(
-        frame.sequence,
-        frame.name,
-        frame.grid,
-        frame.taxonomy,
+        labels, invalid = frame.taxonomy.from_raw(raw, path(".label")), mask(".invalid")
+        hidden = invalid & (raw == 0) if rules.occupied_is_valid else invalid
+        labels |= np.negative(hidden.view(np.uint8))  # hidden -> 255, without a branch a voxel
+    return replace(
+        frame,
         labels=labels,
         invalid=invalid,
-        occluded=optional(".occluded") if labelled else None,
-        scan=optional(".bin"),
-        provenance=frame.provenance,
+        occluded=mask(".occluded") if labelled and path(".occluded").exists() else None,
+        scan=mask(".bin") if path(".bin").exists() else None,
     )
 
 
-def write_voxels(root: Path, folder: str, frame: Frame) -> list[str]:
+def write_voxels(root: Path, folder: str, frame: Frame, rules: VoxelRules = SEMANTIC_KITTI_RULES) -> list[str]:
     """Write the files that `frame` has; the paths written, relative to `root`.
 
-    Invalid voxels are written as raw 0; ignored but valid ones as the taxonomy's first ignored raw id, so labels and
-    masks read back as they are. Raises InputError on labels that the taxonomy doesn't have.
+    Invalid voxels are written as raw 0 (unless occupied ones are valid); ignored but valid ones as the taxonomy's
+    first ignored raw id, so labels and masks read back as they are. Raises InputError on labels that the taxonomy
+    doesn't have.
     """
     written: list[str] = []
 
@@ -123,27 +145,30 @@ def write_voxels(root: Path, folder: str, frame: Frame) -> list[str]:
         written.append(f"{folder}/{frame.name}{suffix}")
         return safe_join(root, written[-1])
 
-    if frame.scan is not None:
-        write_bits(target(".bin"), frame.scan)
     if frame.labels is not None:
         invalid = frame.labels == IGNORE if frame.invalid is None else frame.invalid
-        write_raw_labels(target(".label"), _raw(frame, invalid))
-        write_bits(target(".invalid"), invalid)
+        raw = _raw(frame, frame.labels, invalid, rules)
+        write_raw_labels(target(".label"), raw)
+        (write_bytes if rules.invalid_bytes else write_bits)(target(".invalid"), invalid)
+    if frame.scan is not None:
+        write_bits(target(".bin"), frame.scan)
     if frame.occluded is not None:
         write_bits(target(".occluded"), frame.occluded)
-    return written
+    return sorted(written)
 
 
-def _raw(frame: Frame, invalid: Bool[np.ndarray, "x y z"]) -> np.ndarray:
-    assert frame.labels is not None
+def _raw(
+    frame: Frame, labels: UInt8[np.ndarray, "x y z"], invalid: Bool[np.ndarray, "x y z"], rules: VoxelRules
+) -> UInt16[np.ndarray, "x y z"]:
     classes = len(frame.taxonomy.classes)
-    counts = np.bincount(frame.labels.ravel(), minlength=256)
+    counts = np.bincount(labels.ravel(), minlength=256)
     if counts[classes:IGNORE].any():
         found = classes + int(np.flatnonzero(counts[classes:IGNORE])[0])
         raise InputError(f"frame {frame.key}", f"labels below {classes}, or 255", f"{found}")
-    ignored = [raw for raw, label in frame.taxonomy.raw_to_class if label == IGNORE]
-    raw = frame.taxonomy.to_raw(frame.labels, ignore_raw=min(ignored, default=0))
-    if not ignored and (counts[IGNORE] > int((frame.labels[invalid] == IGNORE).sum())):
+    ignored = labels == IGNORE
+    ignored_raw = min((raw for raw, label in frame.taxonomy.raw_to_class if label == IGNORE), default=None)
+    if ignored_raw is None and (ignored & ~invalid).any():
         raise InputError(f"frame {frame.key}", "255 only where invalid: the taxonomy has no ignored raw id", "others")
-    np.putmask(raw, invalid, np.uint16(frame.taxonomy.raw_ids[0]))
+    raw = frame.taxonomy.to_raw(labels, ignore_raw=ignored_raw or 0)
+    raw[invalid & ignored if rules.occupied_is_valid else invalid] = 0
     return raw

@@ -123,7 +123,7 @@ def test_the_same_frame_gives_the_same_bytes(tmp_path) -> None:
     labels = np.random.default_rng(1).integers(0, 20, SMALL.shape, dtype=np.uint8)
     for name in ("a", "b"):
         paths = write_frame(tmp_path / name, small_frame(labels, scan=labels > 0))
-    assert paths == [f"sequences/00/voxels/000000.{suffix}" for suffix in ("bin", "label", "invalid")]
+    assert paths == [f"sequences/00/voxels/000000.{suffix}" for suffix in ("bin", "invalid", "label")]
     for path in paths:
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
 
@@ -310,7 +310,7 @@ def test_damaged_root_files(tmp_path, name: str, text: str | bytes, message: str
 
 
 def test_what_is_no_root(tmp_path) -> None:
-    with pytest.raises(InputError, match="expected a SemanticKITTI root"):
+    with pytest.raises(InputError, match="expected a semantic_kitti root"):
         open_root(tmp_path / "none")
     (tmp_path / "sequences/00").mkdir(parents=True)
     with pytest.raises(InputError, match=r"sequences: expected frames"):
