@@ -121,7 +121,7 @@ def _start(origin: float, inverse: float, step: int, size: int, enter: float, ti
     if step == 0 or enter <= 0:
         return math.floor(min(max(origin, 0.0), size - 1.0))
     index = math.floor(min(max(origin + enter / inverse, 0.0), size - 1.0))
-    while 0 < index - step < size and _after(_crossing(origin, inverse, index - step, step), enter, ties):
+    while 0 <= index - step < size and _after(_crossing(origin, inverse, index - step, step), enter, ties):
         index -= step
     while 0 <= index + step < size and not _after(_crossing(origin, inverse, index, step), enter, ties):
         index += step
