@@ -15,6 +15,8 @@ from jaxtyping import Float, Int32
 
 from pipeline.town.materials import Skin
 
+Point = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
@@ -47,24 +49,60 @@ def merged(meshes: Sequence[Mesh]) -> Mesh:
     return Mesh(np.concatenate(vertices), np.concatenate(triangles), np.concatenate(skins), tuple(number))
 
 
-def transformed(part: Mesh, xyz: Sequence[float], yaw: float = 0.0, scale: Sequence[float] = (1, 1, 1)) -> Mesh:
+def transformed(part: Mesh, xyz: Point, yaw: float = 0.0, scale: Point = (1, 1, 1)) -> Mesh:
     """Scaled, turned by `yaw` about z [rad], then moved to `xyz` [m]."""
     c, s = np.cos(yaw), np.sin(yaw)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
     return replace(part, vertices=(part.vertices * np.asarray(scale)) @ rotation.T + np.asarray(xyz, float))
 
 
+def turned(part: Mesh, angle: float, axis: int) -> Mesh:
+    """Turned about a coordinate axis through the origin [rad]."""
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    vertices = part.vertices.copy()
+    c, s = np.cos(angle), np.sin(angle)
+    vertices[:, i] = c * part.vertices[:, i] - s * part.vertices[:, j]
+    vertices[:, j] = s * part.vertices[:, i] + c * part.vertices[:, j]
+    return replace(part, vertices=vertices)
+
+
+def mirrored(part: Mesh) -> Mesh:
+    """Reflected in the plane y = 0."""
+    return replace(part, vertices=part.vertices * np.array([1, -1, 1.0]), triangles=part.triangles[:, ::-1])
+
+
 _BOX_CORNERS = np.array([[x, y, z] for z in (0, 1) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))], float)
-_BOX_FACES = np.array(
-    [[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4]]
-    + [[1, 2, 6], [1, 6, 5], [2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7]]
-)
+_BOX_QUADS = np.array([[0, 3, 2, 1], [4, 5, 6, 7], [0, 1, 5, 4], [1, 2, 6, 5], [2, 3, 7, 6], [3, 0, 4, 7]])
+_BOX_FACES = np.concatenate([_BOX_QUADS[:, [0, 1, 2]], _BOX_QUADS[:, [0, 2, 3]]])
 
 
-def box(low: Sequence[float], high: Sequence[float], one_skin: Skin) -> Mesh:
+def box(low: Point, high: Point, one_skin: Skin) -> Mesh:
     """An axis-aligned box between two corners [m]; 12 triangles."""
-    low, high = np.asarray(low, float), np.asarray(high, float)
-    return mesh(low + _BOX_CORNERS * (high - low), _BOX_FACES, one_skin)
+    corner = np.asarray(low, float)
+    return mesh(corner + _BOX_CORNERS * (np.asarray(high, float) - corner), _BOX_FACES, one_skin)
+
+
+def boxes(lows: np.ndarray, highs: np.ndarray, one_skin: Skin) -> Mesh:
+    """Many axis-aligned boxes, corners (k, 3) each [m]."""
+    lows, highs = np.asarray(lows, float).reshape(-1, 1, 3), np.asarray(highs, float).reshape(-1, 1, 3)
+    corners = lows + _BOX_CORNERS * (highs - lows)
+    faces = _BOX_FACES[None] + 8 * np.arange(len(lows))[:, None, None]
+    return mesh(corners.reshape(-1, 3), faces.reshape(-1, 3), one_skin)
+
+
+def quads(corners: np.ndarray, one_skin: Skin) -> Mesh:
+    """Flat four-cornered faces (k, 4, 3), counter-clockwise as seen from outside [m]."""
+    corners = np.asarray(corners, float).reshape(-1, 4, 3)
+    base = 4 * np.arange(len(corners))[:, None]
+    faces = np.concatenate([base + [0, 1, 2], base + [0, 2, 3]])
+    return mesh(corners.reshape(-1, 3), faces, one_skin)
+
+
+def polygon(corners: np.ndarray, one_skin: Skin) -> Mesh:
+    """A flat convex face (n, 3), counter-clockwise as seen from outside [m]."""
+    n = len(corners)
+    fan = np.stack([np.zeros(n - 2, int), np.arange(1, n - 1), np.arange(2, n)], 1)
+    return mesh(np.asarray(corners, float), fan, one_skin)
 
 
 def prism(outline: np.ndarray, low: float, high: float, one_skin: Skin, axis: int = 2, caps: bool = True) -> Mesh:
@@ -144,12 +182,7 @@ def _subdivided(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     return np.concatenate([vertices, middle]), np.concatenate([np.stack(p, 1) for p in parts])
 
 
-def icosphere(centre: Sequence[float], radii: Sequence[float], one_skin: Skin, subdivisions: int = 1) -> Mesh:
+def icosphere(centre: Point, radii: Point, one_skin: Skin, subdivisions: int = 1) -> Mesh:
     """An ellipsoid of 20 * 4^subdivisions triangles [m]."""
     vertices, faces = _icosphere(subdivisions)
     return mesh(vertices * np.asarray(radii, float) + np.asarray(centre, float), faces, one_skin)
-
-
-def quad(a: Sequence[float], b: Sequence[float], c: Sequence[float], d: Sequence[float], one_skin: Skin) -> Mesh:
-    """A flat four-cornered face, counter-clockwise as seen from outside [m]."""
-    return mesh(np.array([a, b, c, d], float), np.array([[0, 1, 2], [0, 2, 3]]), one_skin)
