@@ -37,7 +37,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise InputError(path, "an 8-bit RGB or grey image", f"Pillow mode {image.mode}")
     try:
         plain = image if image.mode in ("RGB", "L") else image.convert("RGBA")  # P may carry transparency
-        return np.asarray(plain.convert("RGB"))
+        return np.array(plain.convert("RGB"))  # a copy that may be written to
     except Exception as error:
         raise InputError(path, _EXPECTED, f"damage ({error})") from None
 
@@ -59,7 +59,7 @@ def read_label_image(path: Path) -> UInt8[np.ndarray, "h w"]:
     if image.mode != "L":
         raise InputError(path, "an 8-bit grey PNG of class ids", f"Pillow mode {image.mode}")
     try:
-        return np.asarray(image)
+        return np.array(image)
     except Exception as error:
         raise InputError(path, _EXPECTED, f"damage ({error})") from None
 

@@ -63,7 +63,7 @@ def write_raw_labels(path: Path, raw: UInt16[np.ndarray, "x y z"]) -> None:
 def read_points(path: Path) -> Float32[np.ndarray, "n 4"]:
     """A scan (velodyne/*.bin): x, y, z [m, velodyne frame] and reflectance. Raises InputError."""
     content = _records(path, "a scan of float32 x 4", 16)
-    points = np.frombuffer(content, "<f4").reshape(-1, 4)
+    points = np.frombuffer(content, "<f4").astype(np.float32).reshape(-1, 4)  # a copy that may be written to
     if not np.isfinite(points).all():
         raise InputError(path, "finite coordinates", f"{points[~np.isfinite(points).all(axis=1)][0].tolist()}")
     return points

@@ -1,0 +1,227 @@
+"""Damages healthy files and reads them: `python -m tests.datasets.fuzz [files] [seed]`.
+
+A reader may accept a mutated file or raise InputError in one line. Anything else is a finding: another exception, a
+warning, a read of more than two seconds, or a process that grew beyond the bound stated here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.datasets import kitti_360
+from pipeline.datasets.image_files import read_depth, read_image, read_label_image
+from pipeline.datasets.kitti_calibration import read_calibration, read_poses, read_times
+from pipeline.datasets.kitti_root import LARGEST_GRID
+from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
+from pipeline.datasets.semantic_kitti import open_root, read_frame, write_frame, write_layout
+from pipeline.datasets.statistics import dataset_statistics, read_statistics
+from pipeline.datasets.voxel_files import read_point_labels, read_points
+from pipeline.datasets.voxel_frames import Frame
+from pipeline.scene.errors import InputError
+from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.taxonomy import load_taxonomy
+
+SLOWEST_S = 2.0
+LARGEST_GROWTH_MB = 600
+GRID = VoxelGrid((8, 8, 4), 0.4, (0.0, 0.0, 0.0))
+TOKENS = [b"nan", b"inf", b"-1", b"1e400", b"0", b"9" * 40, b":", b"\n", b"..", b"\xff\xfe", b"\0", b"[", b"{", b'"']
+P2, TR = b"P2: 7 0 5 4.5 0 7 3 0.1 0 0 1 0.003\n", b"Tr: 0 -1 0 0 0 0 -1 -0.1 1 0 0 -0.3\n"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A healthy file and what reads it."""
+
+    name: str
+    path: Path
+    read: Callable[[], object]
+
+
+@dataclass
+class Findings:
+    """What became of the mutated files, and what should not have."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    slowest_s: float = 0.0
+    growth_mb: float = 0.0
+
+
+def targets(root: Path) -> list[Target]:
+    """Write a small healthy root with a file of every kind, and say how each is read."""
+    return [*_voxel_targets(root / "kitti"), *_kitti_360_targets(root / "360"), *_plain_targets(root / "plain")]
+
+
+def _voxel_targets(root: Path) -> list[Target]:
+    taxonomy = load_taxonomy("semantic_kitti")
+    labels = np.random.default_rng(0).integers(0, 20, GRID.shape, dtype=np.uint8)
+    write_layout(root, GRID, {"train": ["00"]})
+    masks = {"invalid": labels > 17, "occluded": labels > 9, "scan": labels > 3}
+    write_frame(root, Frame("00", "000000", GRID, taxonomy, labels=labels, **masks))
+    dataset_statistics(open_root(root))
+    folder = root / "sequences/00/voxels"
+
+    def frame() -> object:
+        return read_frame(open_root(root), "00", "000000")
+
+    names = ("label", "invalid", "occluded", "bin")
+    return [
+        *(Target(f"voxels.{name}", folder / f"000000.{name}", frame) for name in names),
+        Target("grid.json", root / "grid.json", frame),
+        Target("splits.json", root / "splits.json", lambda: open_root(root)),
+        Target("statistics.json", root / "statistics.json", lambda: read_statistics(root / "statistics.json")),
+    ]
+
+
+def _kitti_360_targets(root: Path) -> list[Target]:
+    drive, taxonomy = kitti_360.drive_name(6), load_taxonomy("kitti_360")
+    labels = np.random.default_rng(0).integers(0, 19, GRID.shape, dtype=np.uint8)
+    kitti_360.write_layout(root, GRID)
+    kitti_360.write_frame(root, Frame(drive, "000000", GRID, taxonomy, labels=labels, scan=labels > 3))
+    pose = np.array([[0, 0, 1, 0.8], [-1, 0, 0, 0.3], [0, -1, 0, -0.2], [0, 0, 0, 1.0]])
+    projection = np.array([[552.5, 0, 682, 0], [0, 552.5, 239, 0], [0, 0, 1, 0]])
+    kitti_360.write_calibration(root, kitti_360.Calibration360(projection, np.eye(4), pose))
+    folder = root / "data_2d_raw" / drive / "voxels"
+
+    def frame() -> object:
+        return kitti_360.read_frame(kitti_360.open_root(root), drive, "000000")
+
+    def calibration() -> object:
+        return kitti_360.read_calibration(root).camera((1408, 376))
+
+    return [
+        *(Target(f"360.{name}", folder / f"000000.{name}", frame) for name in ("label", "invalid", "bin")),
+        *(
+            Target(f"360.{n}", root / "calibration" / n, calibration)
+            for n in ("perspective.txt", "calib_cam_to_velo.txt")
+        ),
+    ]
+
+
+def _plain_targets(root: Path) -> list[Target]:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    object_form = P2 + b"R0_rect: 1 0 0 0 1 0 0 0 1\n" + TR.replace(b"Tr", b"Tr_velo_to_cam")
+    manifest = Manifest(recipe={"a": 1}, recipe_digest="0", build_seed=1, samples=(), files=())
+    taxonomy = load_taxonomy("semantic_kitti")
+    contents: dict[str, tuple[bytes, Callable[[Path], object]]] = {
+        "scan.bin": (rng.normal(size=(50, 4)).astype("<f4").tobytes(), read_points),
+        "scan.label": (
+            np.full(50, 10 | 3 << 16, "<u4").tobytes(),
+            lambda path: read_point_labels(path, taxonomy, 50),
+        ),
+        "calib.txt": (P2 + TR, lambda path: read_calibration(path).camera((10, 6))),
+        "object.txt": (object_form, lambda path: read_calibration(path).camera((10, 6))),
+        "poses.txt": (b"1 0 0 0.5 0 1 0 0 0 0 1 0\n" * 5, read_poses),
+        "times.txt": (b"0.0\n1.041284e-01\n", read_times),
+        "image.png": (_encoded(picture, "PNG"), read_image),
+        "image.jpg": (_encoded(picture, "JPEG"), read_image),
+        "depth.png": (_encoded(picture[..., 0].astype(np.uint16) * 99, "PNG"), read_depth),
+        "labels.png": (_encoded(picture[..., 0], "PNG"), read_label_image),
+        MANIFEST_NAME: (
+            json.dumps(manifest.model_dump(mode="json")).encode(),
+            lambda path: read_manifest(path.parent),
+        ),
+    }
+    root.mkdir(parents=True)
+    found = []
+    for name, (content, read) in contents.items():
+        (root / name).write_bytes(content)
+        found.append(Target(name, root / name, lambda path=root / name, read=read: read(path)))
+    return found
+
+
+def _encoded(picture: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to four random changes: bytes, cuts, repeats, insertions."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        where = int(rng.integers(0, len(data) + 1))
+        end = where + int(rng.integers(0, 40))
+        kind = rng.integers(0, 7)
+        if kind == 0 and where < len(data):
+            data[where] = rng.integers(0, 256)
+        elif kind == 1 and where < len(data):
+            data[where] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 2:
+            del data[where:]
+        elif kind == 3:
+            del data[where:end]
+        elif kind == 4:
+            data[where:where] = data[where:end]
+        elif kind == 5:
+            data[where:where] = TOKENS[rng.integers(0, len(TOKENS))]
+        else:
+            data[where:end] = rng.bytes(end - where)
+    return bytes(data)
+
+
+def fuzz(files: int, seed: int) -> Findings:
+    """Read `files` mutated files, spread evenly over the kinds."""
+    findings, rng = Findings(), np.random.default_rng(seed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = [(target, target.path.read_bytes()) for target in targets(Path(folder))]
+        for number in range(files):
+            target, content = chosen[number % len(chosen)]
+            target.path.write_bytes(mutated(content, rng))
+            _attempt(target, number, findings)
+            target.path.write_bytes(content)
+    findings.growth_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if findings.growth_mb > LARGEST_GROWTH_MB:
+        findings.faults.append(f"the process grew by {findings.growth_mb:.0f} MB")
+    return findings
+
+
+def _attempt(target: Target, number: int, findings: Findings) -> None:
+    start = time.perf_counter()
+    try:
+        target.read()
+        outcome = "accepted"
+    except InputError as error:
+        outcome = "refused"
+        if "\n" in str(error):
+            findings.faults.append(f"{target.name} #{number}: an error of several lines")
+    except Exception as error:
+        outcome = "traceback"
+        findings.faults.append(f"{target.name} #{number}: {type(error).__name__}: {error}")
+    seconds = time.perf_counter() - start
+    findings.outcomes[target.name, outcome] += 1
+    findings.slowest_s = max(findings.slowest_s, seconds)
+    if seconds > SLOWEST_S:
+        findings.faults.append(f"{target.name} #{number}: {seconds:.1f} s")
+
+
+def main() -> int:
+    files, seed = (int(word) for word in (*sys.argv[1:], *("10000", "0")[len(sys.argv) - 1 :]))
+    findings = fuzz(files, seed)
+    for name in dict.fromkeys(name for name, _ in findings.outcomes):
+        counts = [findings.outcomes[name, outcome] for outcome in ("accepted", "refused", "traceback")]
+        print(f"{name:24s} accepted {counts[0]:5d}  refused {counts[1]:5d}  traceback {counts[2]:3d}")
+    print(f"{files} files, seed {seed}: slowest {findings.slowest_s * 1e3:.0f} ms, grew {findings.growth_mb:.0f} MB")
+    print(f"largest grid that grid.json may ask for: {LARGEST_GRID} voxels")
+    print("\n".join(findings.faults[:20]) or "no findings")
+    return bool(findings.faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
