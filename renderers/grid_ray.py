@@ -11,26 +11,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
-from jaxtyping import Float64, Int32, UInt64
+from jaxtyping import Float64, UInt64
 
-from renderers.columns import BLOCK, BLOCK_BITS, any_between
+from renderers.columns import BLOCK, BLOCK_BITS, any_between, lean
 
 NOTHING = -1
 _FAR = 1 << 30  # crossings beyond any grid; keeps counts within int32
 _BITS = 20  # of an index in a packed voxel
-
-
-class Targets(NamedTuple):
-    """Rays from every voxel of an axis to each of P points: signed crossings and 1 / |d|, by (point, index)."""
-
-    x_steps: Int32[np.ndarray, "p x"]
-    y_steps: Int32[np.ndarray, "p y"]
-    z_steps: Int32[np.ndarray, "p z"]
-    x_inverse: Float64[np.ndarray, "p x"]
-    y_inverse: Float64[np.ndarray, "p y"]
-    z_inverse: Float64[np.ndarray, "p z"]
 
 
 class Ray(NamedTuple):
@@ -50,40 +38,38 @@ class Ray(NamedTuple):
     z_inverse: float
 
 
-def targets(points: Float64[np.ndarray, "p 3"], shape: tuple[int, int, int]) -> Targets:
-    """Tables for rays to points in index coordinates."""
-    x, y, z = (_axis_tables(points[:, a], shape[a]) for a in range(3))
-    return Targets(x[0], y[0], z[0], x[1], y[1], z[1])
+def ray_table(points: Float64[np.ndarray, "p 3"], shape: tuple[int, int, int]) -> Float64[np.ndarray, "n p 2"]:
+    """What rays from all voxels to each of P points have in common: signed crossings, and 1 / |d| (0 without any).
 
-
-def _axis_tables(
-    points: Float64[np.ndarray, "p"], size: int
-) -> tuple[Int32[np.ndarray, "p n"], Float64[np.ndarray, "p n"]]:
-    index = np.arange(size)
-    d = points[:, None] - (index + 0.5)
-    forward, backward = np.ceil(points)[:, None] - (index + 1), np.floor(points)[:, None] - index
+    A row for every index along x, then along y, then along z: n = X + Y + Z.
+    """
+    index = np.concatenate([np.arange(n) for n in shape])[:, None]
+    point = np.repeat(points.T, shape, axis=0)  # (n, P)
+    d = point - (index + 0.5)
+    forward, backward = np.ceil(point) - (index + 1), np.floor(point) - index
     steps = np.where(d > 0, forward, backward)
-    return np.clip(steps, -_FAR, _FAR).astype(np.int32), 1 / np.where(steps == 0, np.inf, np.abs(d))
+    return np.stack([np.clip(steps, -_FAR, _FAR), 1 / np.where(steps == 0, np.inf, np.abs(d))], axis=-1)
 
 
-@numba.njit(cache=True, inline="always")
-def ray_to(targets: Targets, p: int, x: int, y: int, z: int) -> Ray:
-    """The ray from voxel (x, y, z) to point p."""
-    sx, sy, sz = int(targets.x_steps[p, x]), int(targets.y_steps[p, y]), int(targets.z_steps[p, z])
+@lean
+def ray_to(p: int, x: int, y: int, z: int, rows: tuple[int, int], table: Float64[np.ndarray, "n p 2"]) -> Ray:
+    """The ray from a voxel to point p, from `ray_table`; rows: where y's and z's rows begin, (X, X + Y)."""
+    j, k = rows[0] + y, rows[1] + z
+    sx, sy, sz = int(table[x, p, 0]), int(table[j, p, 0]), int(table[k, p, 0])
     return Ray(
         x, y, z,
         1 if sx > 0 else -1, 1 if sy > 0 else -1, 1 if sz > 0 else -1,
         abs(sx), abs(sy), abs(sz),
-        targets.x_inverse[p, x], targets.y_inverse[p, y], targets.z_inverse[p, z],
+        table[x, p, 1], table[j, p, 1], table[k, p, 1],
     )  # fmt: skip
 
 
-@numba.njit(cache=True, inline="always")
+@lean
 def _crossing(n: int, count: int, inverse: float) -> float:
     return (n + 0.5) * inverse if n < count else np.inf
 
 
-@numba.njit(cache=True)
+@lean
 def visits(ray: Ray, x: int, y: int, z: int) -> bool:
     """Whether the ray visits voxel (x, y, z) of the grid, without a walk: it is entered on every axis before left."""
     nx, ny, nz = (x - ray.x) * ray.x_step, (y - ray.y) * ray.y_step, (z - ray.z) * ray.z_step
@@ -94,12 +80,12 @@ def visits(ray: Ray, x: int, y: int, z: int) -> bool:
     x_in, x_out = (nx - 0.5) * ray.x_inverse, _crossing(nx, ray.x_count, ray.x_inverse)
     y_in, y_out = (ny - 0.5) * ray.y_inverse, _crossing(ny, ray.y_count, ray.y_inverse)
     z_in, z_out = (nz - 0.5) * ray.z_inverse, _crossing(nz, ray.z_count, ray.z_inverse)
-    x_first = (nx == 0 or (x_in <= y_out and x_in <= z_out))
-    y_first = (ny == 0 or (y_in < x_out and y_in <= z_out))
+    x_first = nx == 0 or (x_in <= y_out and x_in <= z_out)
+    y_first = ny == 0 or (y_in < x_out and y_in <= z_out)
     return x_first and y_first and (nz == 0 or (z_in < x_out and z_in < y_out))
 
 
-@numba.njit(cache=True)
+@lean
 def _crossed_before(t: float, ties: bool, count: int, inverse: float) -> int:
     """How many of an axis's crossings come before t (or, with ties, at it)."""
     if count == 0:
@@ -112,7 +98,20 @@ def _crossed_before(t: float, ties: bool, count: int, inverse: float) -> int:
     return n
 
 
-@numba.njit(cache=True, inline="always")
+@lean
+def pack(x: int, y: int, z: int) -> int:
+    """A voxel of any grid up to 2^20 a side in one integer."""
+    return (x << 2 * _BITS) | (y << _BITS) | z
+
+
+@lean
+def unpack(voxel: int) -> tuple[int, int, int]:
+    """Indices of a packed voxel."""
+    mask = (1 << _BITS) - 1
+    return voxel >> 2 * _BITS, (voxel >> _BITS) & mask, voxel & mask
+
+
+@lean
 def _descended(n: int, limit: int, inverse: float, t: float) -> int:
     """Crossings along z done by t, from n on."""
     while n < limit and (n + 0.5) * inverse < t:
@@ -120,10 +119,8 @@ def _descended(n: int, limit: int, inverse: float, t: float) -> int:
     return n
 
 
-@numba.njit(cache=True)
-def _occluder_in_block(
-    ray: Ray, columns: UInt64[np.ndarray, "x y w"], nx: int, ny: int, nz: int, z_room: int
-) -> int:
+@lean
+def _occluder_in_block(ray: Ray, columns: UInt64[np.ndarray, "x y w"], nx: int, ny: int, nz: int, z_room: int) -> int:
     """The first occupied voxel the ray visits before it leaves the block it has entered after nx, ny, nz crossings."""
     x, y = ray.x + nx * ray.x_step, ray.y + ny * ray.y_step
     bx, by = x >> BLOCK_BITS, y >> BLOCK_BITS
@@ -137,7 +134,7 @@ def _occluder_in_block(
         for n in range(nz, nz_out + 1):
             z = ray.z + n * ray.z_step
             if (columns[x, y, z >> 6] >> np.uint64(z & 63)) & np.uint64(1):
-                return (x << 2 * _BITS) | (y << _BITS) | z
+                return pack(x, y, z)
         if t == np.inf or (ray.z_count > z_room and (z_room + 0.5) * ray.z_inverse < t):
             return NOTHING
         nz = nz_out
@@ -148,9 +145,9 @@ def _occluder_in_block(
     return NOTHING
 
 
-@numba.njit(cache=True)
+@lean
 def occluder(ray: Ray, columns: UInt64[np.ndarray, "x y w"], blocks: UInt64[np.ndarray, "bx by w"], depth: int) -> int:
-    """The first occupied voxel the ray visits, packed (see `unpack`), or NOTHING; `depth` is the grid's size along z."""
+    """The first occupied voxel the ray visits, packed (see `unpack`), or NOTHING; depth: the grid's size along z."""
     bx, by = ray.x >> BLOCK_BITS, ray.y >> BLOCK_BITS
     x_leave = (bx << BLOCK_BITS) + BLOCK - 1 - ray.x if ray.x_step > 0 else ray.x - (bx << BLOCK_BITS)
     y_leave = (by << BLOCK_BITS) + BLOCK - 1 - ray.y if ray.y_step > 0 else ray.y - (by << BLOCK_BITS)
@@ -176,10 +173,3 @@ def occluder(ray: Ray, columns: UInt64[np.ndarray, "x y w"], blocks: UInt64[np.n
         else:
             by, y_leave = by + ray.y_step, y_leave + BLOCK
     return NOTHING
-
-
-@numba.njit(cache=True, inline="always")
-def unpack(voxel: int) -> tuple[int, int, int]:
-    """Indices of a packed voxel."""
-    mask = (1 << _BITS) - 1
-    return voxel >> 2 * _BITS, (voxel >> _BITS) & mask, voxel & mask
