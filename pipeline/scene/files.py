@@ -80,8 +80,12 @@ def safe_join(root: Path, relative: str | PurePosixPath) -> Path:
     if pure.is_absolute() or ".." in pure.parts or "\\" in str(relative) or "\0" in str(relative):
         raise InputError(root / "...", "a relative path inside it", repr(str(relative)))
     joined = root / pure
-    if not joined.resolve().is_relative_to(root.resolve()):
-        raise InputError(joined, f"a path inside {root}", f"a link to {joined.resolve()}")
+    try:
+        target = joined.resolve()
+    except (OSError, RuntimeError) as error:  # links that go in a circle; RuntimeError before Python 3.13
+        raise InputError(joined, f"a path inside {root}", str(error)) from None
+    if not target.is_relative_to(root.resolve()):
+        raise InputError(joined, f"a path inside {root}", f"a link to {target}")
     return joined
 
 
