@@ -5,6 +5,7 @@ What differs between such datasets is a Layout. Frames are those that lie on dis
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def open_layout(root: Path, layout: Layout) -> KittiRoot:
     if not folder.is_dir():
         expected = f"a {layout.taxonomy} root, which holds {layout.sequences}/"
         raise InputError(root, expected, "none", f"give the folder above {layout.sequences}")
-    names = sorted(p.name for p in folder.iterdir() if _SEQUENCE.fullmatch(p.name))
+    names = [name for name in _listing(folder) if _SEQUENCE.fullmatch(name)]
     voxels = {name: sequence_path(root, layout, name, "voxels", "") for name in names}
     found = {name: _enumerate(path) for name, path in voxels.items() if path.is_dir()}
     sequences = {name: sequence for name, sequence in found.items() if sequence.frames}
@@ -105,8 +106,15 @@ def open_layout(root: Path, layout: Layout) -> KittiRoot:
     return KittiRoot(root, layout, grid, load_taxonomy(layout.taxonomy), sequences, splits)
 
 
+def _listing(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise InputError(folder, "a folder that can be listed", str(error)) from None
+
+
 def _enumerate(voxels: Path) -> KittiSequence:
-    found = [m for p in voxels.iterdir() if (m := _FRAME.fullmatch(p.name))]
+    found = [m for name in _listing(voxels) if (m := _FRAME.fullmatch(name))]
     labelled = frozenset(m[1] for m in found if m[2] == "label")
     return KittiSequence(tuple(sorted({m[1] for m in found})), labelled)
 

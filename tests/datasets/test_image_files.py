@@ -123,7 +123,7 @@ def test_every_truncation_is_reported(tmp_path, picture, kind: str) -> None:
             read_image(path)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["PNG", "JPEG"]), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6))
 def test_flipped_bytes_never_give_a_traceback(tmp_path, picture, kind: str, changes: list[tuple[float, int]]) -> None:
     content = bytearray(encoded(picture, kind))

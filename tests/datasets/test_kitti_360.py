@@ -83,7 +83,7 @@ def test_invalid_as_bits_is_read_too(tmp_path) -> None:
     np.testing.assert_array_equal(frame.labels == 255, frame.invalid)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(np.uint8, SMALL.shape, elements=st.sampled_from([*range(19), 255])), *[arrays(bool, SMALL.shape)] * 2)
 def test_round_trip(tmp_path, labels, invalid, scan) -> None:
     back = written(tmp_path, labels=labels, invalid=invalid, scan=scan, occluded=scan)

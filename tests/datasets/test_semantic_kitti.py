@@ -92,7 +92,7 @@ def test_ignored_but_valid_voxels_keep_their_place(tmp_path) -> None:
 # an independent reader, and round trips
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(np.uint8, SMALL.shape, elements=LABEL), *[arrays(bool, SMALL.shape)] * 3)
 def test_independent_reader_and_round_trip(tmp_path, labels, invalid, occluded, scan) -> None:
     back = written(tmp_path, small_frame(labels, invalid=invalid, occluded=occluded, scan=scan))
@@ -337,6 +337,13 @@ def test_links_that_lead_out_are_refused(tmp_path, link: str) -> None:
     path.symlink_to(outside / "sequences/00" if link == "sequences/01" else outside / link)
     with pytest.raises(InputError, match="a link to"):
         read_frame(open_root(inside), "00", "000000")
+
+
+def test_links_in_a_circle_are_refused(tmp_path) -> None:
+    healthy(tmp_path)
+    (tmp_path / "sequences/01").symlink_to(tmp_path / "sequences/01")
+    with pytest.raises(InputError, match=r"sequences/01/voxels: expected a path inside"):
+        open_root(tmp_path)
 
 
 def test_paths_out_of_the_root_are_refused(tmp_path) -> None:
