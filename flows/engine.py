@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+from flows.quiet import make_prefect_home
 from flows.shards import WORK, Plan, Result, drop_intermediate, run_job
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import write_json
@@ -40,6 +41,7 @@ def run_plan(
         _sweep(plan.out)
         with worker_pool(workers) as pool:
             if engine == "prefect":
+                make_prefect_home()
                 from flows.prefect_engine import run_with_prefect
 
                 run_with_prefect(plan, pool, workers, on_result)

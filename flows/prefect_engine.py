@@ -10,9 +10,10 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.engine import OnResult, result_of, submit, waves
+from flows.engine import JobError, OnResult, result_of, submit, waves
 from flows.shards import Plan, Result, drop_intermediate
 
 
@@ -37,4 +38,8 @@ def run_with_prefect(plan: Plan, pool: ProcessPoolExecutor, workers: int, on_res
 
     runner: Any = ThreadPoolTaskRunner(max_workers=workers)
     run = occfactory.with_options(task_runner=runner)
+    try:
+        get_client(sync_client=True)  # starts the ephemeral API, if it's that
+    except RuntimeError as error:
+        raise JobError(f"Prefect's API did not start ({error}); --engine none builds without it") from error
     run(recipe=plan.recipe.model_dump(mode="json"), out=str(plan.out))

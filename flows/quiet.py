@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pipeline.scene.errors import InputError
+
 
 def home() -> Path:
     """occfactory's own folder for Prefect's database and caches: $OCCFACTORY_HOME, else the user's cache folder."""
@@ -26,3 +28,12 @@ def quiet_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def make_prefect_home() -> None:
+    """Prefect makes its home, but not the folders above it. Raises InputError."""
+    place = Path(os.environ["PREFECT_HOME"])
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(place, "a folder to keep Prefect's database", str(error), "set OCCFACTORY_HOME") from None
