@@ -17,8 +17,8 @@ def fill_background(site: Site) -> None:
     for x, y in houses:
         if _wood(waves, x, y) < 0.35 and site.chance(0.6):
             width, depth = site.draw(*site.ranges.house_width_m), site.draw(8.5, 11)
-            footprint = (x, y, site.draw(0, 2 * np.pi), width / 2 + 1, depth / 2 + 1)
-            if site.is_free(footprint) and site.off_road(footprint, 5):
+            footprint = (x, y, site.draw(0, 2 * np.pi), width / 2, depth / 2)
+            if site.is_free((*footprint[:3], width / 2 + 1, depth / 2 + 1)) and site.off_road(footprint, 5):
                 c, s = np.cos(footprint[2]), np.sin(footprint[2])
                 origin = (x + s * depth / 2, y - c * depth / 2)
                 site.put_at("house", footprint, origin, (width, depth, 2), site.pick(site.ranges.house_roofs))

@@ -20,7 +20,7 @@ FAR_M = 90.0  # distances are cut off here
 
 @dataclass(frozen=True)
 class Area:
-    """A marked rectangle in plan. kind: parking, island, square or drive; centre [m], heading [rad], half sizes [m]."""
+    """A marked rectangle in plan. kind: parking, island, square, drive, or void (under a building); centre [m], heading [rad], half sizes [m]."""
 
     kind: str
     x: float

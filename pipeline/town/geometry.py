@@ -24,6 +24,7 @@ from pipeline.town.splits import SPLITS, Color
 from pipeline.town.things import Thing
 from pipeline.town.traffic import Mover, whereabouts
 
+FAR_TREES = 12  # different meshes of a far tree, a species
 STRIDE_M = 1.4  # a walker's double step
 
 
@@ -54,27 +55,34 @@ class TownGeometry:
         self.town, self.land = town, Land(town.layout, town.relief)
         self.skins: list[Skin] = []
         self._number: dict[Skin, int] = {}
-        self._tiles: dict[tuple[int, int], Patch] = {}
+        self._tiles: dict[tuple[int, int, bool], Patch] = {}
+        self._bare: dict[tuple[int, int], Patch] = {}
         self._moving: dict[Thing, Mesh] = {}
+        self._shared: dict[Thing, Mesh] = {}
         self._ground = _ground_skins(town)
         self._by_tile = _things_by_tile(town.things)
         self._paint = marking_quads(town.layout, town.crossings, town.areas)
         self._covers = manholes(town.layout, rng(town.seed, f"town/{town.split}/manholes", 0))
 
-    def tile(self, key: tuple[int, int]) -> Patch:
-        """All that stands still in a tile."""
-        if key not in self._tiles:
-            parts = [self._patch(ground_tile(self.land, self.town.areas, key, self._ground), 0)]
-            parts += [self._patch(m, 0) for m in self._markings(key)]
+    def tile(self, key: tuple[int, int], fine: bool) -> Patch:
+        """All that stands still in a tile; not `fine`: as plain as far things are."""
+        if (*key, fine) not in self._tiles:
             chosen = self._by_tile.get(key, [])
+            parts = [self._bare_tile(key)]
             if chosen:
                 base = self.base_height(np.array([(t.x, t.y) for _, t in chosen]))
                 for (number, thing), z in zip(chosen, base, strict=True):
-                    parts.append(
-                        self._patch(self._placed(build(thing, SPLITS[self.town.split]), thing, float(z)), number)
-                    )
-            self._tiles[key] = joined(parts)
-        return self._tiles[key]
+                    drawn = thing if fine else replace(thing, detail=0)
+                    parts.append(self._patch(self._placed(self._still_mesh(drawn), drawn, float(z)), number))
+            self._tiles[*key, fine] = joined(parts)
+        return self._tiles[*key, fine]
+
+    def _bare_tile(self, key: tuple[int, int]) -> Patch:
+        """A tile's ground and markings."""
+        if key not in self._bare:
+            ground = self._patch(ground_tile(self.land, self.town.areas, key, self._ground), 0)
+            self._bare[key] = joined([ground, *(self._patch(m, 0) for m in self._markings(key))])
+        return self._bare[key]
 
     def moving(self, time_s: float, centre: np.ndarray, radius_m: float) -> list[Patch]:
         """What moves, at an instant, within `radius_m` of `centre`."""
@@ -95,8 +103,17 @@ class TownGeometry:
         islands = area_distance([a for a in self.town.areas if a.kind == "island"], xy) < 0
         return self.land.height(xy) + np.where(low & ~islands, 0.0, KERB_M)
 
+    def _still_mesh(self, thing: Thing) -> Mesh:
+        """A thing's own mesh; far trees share a few meshes a species, scaled to their height."""
+        if thing.kind != "tree" or thing.detail > 0:
+            return build(thing, SPLITS[self.town.split])
+        shared = Thing("tree", 0.0, 0.0, 0.0, thing.seed % FAR_TREES, (10.0,), thing.style, 0)
+        part = self._shared.get(shared) or build(shared, SPLITS[self.town.split])
+        self._shared[shared] = part
+        return transformed(part, (0, 0, 0), 0.0, np.full(3, thing.size[0] / 10.0))
+
     def _moving_mesh(self, thing: Thing) -> Mesh:
-        still = replace(thing, x=0.0, y=0.0, heading=0.0)
+        still = replace(thing, x=0.0, y=0.0, heading=0.0)  # walkers differ by their step alone
         if still not in self._moving:
             self._moving[still] = build(still, SPLITS[self.town.split])
         return self._moving[still]

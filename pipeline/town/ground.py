@@ -21,7 +21,7 @@ TILE_M = 32.0
 KERB_M = 0.12  # height of a kerb
 KERB_STONE_M = 0.16  # width of the kerb's stone
 _BLOCK = 4  # fine cells (1 m) in a coarse cell
-_X, _Y, _Z, _ISLAND, _PARKING, _ROAD, _STONE, _VERGE, _DRIVE, _SIDEWALK, _SQUARE = range(11)
+_X, _Y, _Z, _ISLAND, _PARKING, _ROAD, _STONE, _VERGE, _DRIVE, _SIDEWALK, _SQUARE, _VOID = range(12)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def ground_tile(land: Land, areas: Sequence[Area], tile: tuple[int, int], skins:
     """The ground of one TILE_M square tile, in world coordinates."""
     triangles = _grid(land, areas, tile)
     parts: list[Mesh] = []
+    _, triangles, _ = cut(triangles, _VOID)
     island, rest, edge = cut(triangles, _ISLAND)
     parts += [_flat(island, KERB_M, skins.island), _step(edge[:, ::-1], KERB_M, skins.kerb)]
     parking, rest, edge = cut(rest, _PARKING)
@@ -87,11 +88,12 @@ def _fields(land: Land, areas: Sequence[Area], xy: np.ndarray, tile: tuple[int, 
     centre = TILE_M * (np.array(tile) + 0.5)
     reach = TILE_M + 8
     near = [a for a in areas if np.hypot(a.x - centre[0], a.y - centre[1]) < reach + a.half_length + a.half_width]
-    area = {k: area_distance([a for a in near if a.kind == k], xy) for k in ("island", "parking", "drive", "square")}
+    kinds = ("island", "parking", "drive", "square", "void")
+    area = {k: area_distance([a for a in near if a.kind == k], xy) for k in kinds}
     d = distances(land.layout, land.segments, xy)
     paved = np.minimum(d.sidewalk, area["parking"] - 1.8)
     stone = np.minimum(d.road, area["parking"]) - KERB_STONE_M
-    columns = [area["island"], area["parking"], d.road, stone, d.verge, area["drive"], paved, area["square"]]
+    columns = [area["island"], area["parking"], d.road, stone, d.verge, area["drive"], paved, area["square"], area["void"]]
     return np.stack(columns, 1)
 
 

@@ -104,7 +104,7 @@ def _frontage(site: Site, side: Side, span: tuple[float, float], gate: float, do
     """A fence, wall or hedge along the sidewalk, open at the drive and at the path to the door."""
     if kind == "open":
         return
-    n, (s0, s1) = side.road.edge_m + 0.32, span
+    n, (s0, s1) = side.road.edge_m + (0.5 if kind == "hedge" else 0.3), span
     holes = sorted([(gate - 1.5, gate + 1.5), (door - 0.6, door + 0.6)])
     stops = [s0, *(v for hole in holes for v in hole), s1]
     height = site.draw(*site.ranges.hedge_height_m) if kind == "hedge" else site.draw(0.85, 1.45)
@@ -221,7 +221,7 @@ def _terrace(site: Site, side: Side, start: float, end: float) -> None:
                 )
                 what = ("hedge", "", site.draw(0.7, 1.1)) if kind == "hedge" else ("fence", style, site.draw(0.7, 1.0))
                 for a, b in ((s, s + width / 2 - 0.7), (s + width / 2 + 0.7, s + width)):
-                    run(site, side, (a, b), side.road.edge_m + 0.32, what)
+                    run(site, side, (a, b), side.road.edge_m + (0.5 if kind == "hedge" else 0.3), what)
             if site.chance(0.5):
                 plant(site, side, s + 1.2, side.road.edge_m + setback * 0.55, "shrub", site.draw(0.5, 1.2))
         s += width

@@ -55,40 +55,31 @@ def tree(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
     bark = skin("trunk", "bark", vary(generator, species.bark, 0.2), texture_seed(generator))
     bough = skin("vegetation", "bark", bark.material.albedo, bark.material.texture_seed)
     foot = height * species.trunk_share
-    centres, radii = _crown(generator, species, height, foot)
+    centres, radii = _crown(generator, species, height, foot, thing.detail)
     lean = generator.normal(0, 0.012, 2) * height
-    top = np.array([*lean, foot + 0.35 * (height - foot)])
+    fork, top = np.array([*(0.3 * lean), foot * 0.98]), np.array([*lean, foot + 0.35 * (height - foot)])
     radius = height * species.stem_share
-    stem = tube(
-        np.array([[0, 0, -0.4], [0, 0, 0.25], [*(0.3 * lean), foot * 0.98]]),
-        radius * np.array([1.5, 1.05, 0.85]),
-        bark,
-        8,
-    )
-    parts = [stem, tube(np.array([[*(0.3 * lean), foot * 0.98], top]), radius * np.array([0.85, 0.4]), bough, 6)]
+    sides = (5, 6, 8)[thing.detail]
+    stem = tube(np.array([[0, 0, -0.4], [0, 0, 0.25], fork]), radius * np.array([1.5, 1.05, 0.85]), bark, sides)
+    parts = [stem]
     if thing.detail:
-        for centre in centres[: min(6, len(centres))]:
-            start = np.array([*(0.3 * lean), foot * 0.98])
-            parts.append(
-                tube(
-                    np.array([start, (start + centre) / 2 + [0, 0, 0.2], centre]),
-                    radius * np.array([0.45, 0.3, 0.1]),
-                    bough,
-                    5,
-                )
-            )
-    parts.append(_clumps(generator, centres, radii, leaf, 1 if thing.detail else 0))
-    parts.append(_leaf_patches(generator, centres, radii, leaf, 34 if thing.detail else 9))
+        parts.append(tube(np.array([fork, top]), radius * np.array([0.85, 0.4]), bough, 5))
+    if thing.detail == 2:
+        for centre in centres[:6]:
+            path = np.array([fork, (fork + centre) / 2 + np.array([0, 0, 0.2]), centre])
+            parts.append(tube(path, radius * np.array([0.45, 0.3, 0.1]), bough, 5))
+    parts.append(_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0))
+    parts.append(_leaf_patches(generator, centres, radii, leaf, (4, 15, 30)[thing.detail]))
     return merged(parts)
 
 
 def _crown(
-    generator: np.random.Generator, species: Species, height: float, foot: float
+    generator: np.random.Generator, species: Species, height: float, foot: float, detail: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres (k, 3) and radii (k,) of a crown's clumps, all of it above `foot`."""
     span = height - foot
     half = span * species.width_share / 2
-    k = species.clumps
+    k = species.clumps if detail else (species.clumps + 1) // 2
     share = (np.arange(k) + generator.uniform(0.1, 0.9, k)) / k  # from the crown's foot to its top
     profile = {
         "round": np.sqrt(np.maximum(1 - (2 * share - 1) ** 2, 0.05)),
@@ -102,7 +93,8 @@ def _crown(
     if species.crown in ("cone", "column"):
         radius, size = radius * 0.45, np.clip(half * profile, 0.25, span / 4) * generator.uniform(0.85, 1.15, k)
     z = np.maximum(foot + share * span - 0.3 * size, foot + 0.8 * size)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1), size
+    grown = size if detail else size * 1.2
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1), grown
 
 
 def _clumps(
@@ -153,8 +145,8 @@ def shrub(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
     centres = generator.normal(0, 0.3, (k, 3)) * height * np.array([1, 1, 0])
     radii = height * generator.uniform(0.38, 0.55, k)
     centres[:, 2] = height * generator.uniform(0.25, 0.55, k)
-    parts = [_clumps(generator, centres, radii, leaf, 1 if thing.detail else 0)]
-    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, 26 if thing.detail else 8, 0.25)])
+    parts = [_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0)]
+    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, (5, 10, 24)[thing.detail], 0.25)])
 
 
 def hedge(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:

@@ -12,6 +12,8 @@ from pipeline.town.splits import Ranges
 from pipeline.town.things import Thing
 
 _CELL_M = 8.0
+BUILDINGS = ("house", "block", "hall", "shed")
+UNDERLAP_M = 0.35  # the ground goes this far in under a building's walls, and no farther
 Footprint = tuple[float, float, float, float, float]  # x, y, heading, half length, half width
 
 
@@ -39,7 +41,7 @@ def overlap(a: Footprint, b: Footprint) -> bool:
 
 
 class Site:
-    """Things and areas placed so far. The generator is the plan's; `near_route` decides how much detail is drawn."""
+    """Things and areas placed so far. The generator is the plan's; how near the route a thing is decides its detail."""
 
     def __init__(self, layout: Layout, ranges: Ranges, generator: np.random.Generator):
         self.layout, self.ranges, self.generator = layout, ranges, generator
@@ -92,10 +94,15 @@ class Site:
         """Add a thing with its origin [m] elsewhere than in its footprint's centre."""
         if blocks:
             self.take(footprint)
+        if kind in BUILDINGS:
+            fx, fy, heading, half_length, half_width = footprint
+            inner = (max(half_length - UNDERLAP_M, 0.2), max(half_width - UNDERLAP_M, 0.2))
+            self.areas.append(Area("void", fx, fy, heading, *inner))
         x, y = float(origin[0]), float(origin[1])
         seed = int(self.generator.integers(1, 1 << 31))
-        near = 34.0 if kind in ("tree", "shrub") else 48.0
-        detail = self.from_route(x, y) < near
+        close, near = (15.0, 32.0) if kind in ("tree", "shrub") else (24.0, 48.0)
+        distance = self.from_route(x, y)
+        detail = 2 if distance < close else int(distance < near)
         self.things.append(Thing(kind, x, y, float(footprint[2]), seed, tuple(map(float, size)), style, detail))
 
     def _keys(self, footprint: Footprint) -> list[tuple[int, int]]:

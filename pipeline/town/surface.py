@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.scene.records import Surface
-from pipeline.town.geometry import TownGeometry, geometry_of, joined
+from pipeline.scene.records import Material, Surface
+from pipeline.town.geometry import Patch, TownGeometry, geometry_of, joined
 from pipeline.town.ground import TILE_M
 from pipeline.town.materials import TAXONOMY
 from pipeline.town.paths import at
@@ -14,6 +14,7 @@ from pipeline.town.plan import SCAN_PERIOD_S, Town, route_s
 
 SENSOR_HEIGHT_M = 1.73  # KITTI's velodyne above the road
 AXLES_M = (1.35, -1.35)  # front and rear axle ahead of the sensor
+FINE_M = 60.0  # tiles farther from the vehicle are drawn plain; the label grid ends before
 _OVERHANG_M = 14.0  # how far things reach out of the tile they stand in
 
 
@@ -50,17 +51,17 @@ def surface_at(town: Town, frame: int, seen_from: int | None = None, radius_m: f
     """
     geometry = geometry_of(town)
     centre = pose(town, frame)[:2, 3]
-    patches = [geometry.tile(key) for key in _tiles_near(centre, radius_m)]
-    whole = joined(patches + geometry.moving(frame_time_s(town, frame), centre, radius_m))
-    middle = whole.vertices[:, :2][whole.triangles].mean(axis=1)
-    near = ((middle - centre) ** 2).sum(axis=1) < radius_m**2
-    number, materials, classes = _renumbered(geometry, whole.skin[near])
+    keys = _tiles_near(centre, radius_m)
+    patches = [_within(geometry.tile(key, _tile_distance(key, centre) < FINE_M), centre, radius_m) for key in keys]
+    moving = geometry.moving(frame_time_s(town, frame), centre, radius_m)
+    whole = joined(patches + [_within(patch, centre, radius_m) for patch in moving])
+    number, materials, classes = _renumbered(geometry, whole.skin)
     vehicle = np.linalg.inv(pose(town, frame if seen_from is None else seen_from))
     return Surface(
         vertices=whole.vertices @ vehicle[:3, :3].T + vehicle[:3, 3],
-        triangles=whole.triangles[near],
+        triangles=whole.triangles,
         class_id=classes[number],
-        instance=whole.instance[near],
+        instance=whole.instance,
         material=number,
         materials=materials,
         taxonomy=TAXONOMY,
@@ -79,12 +80,25 @@ def _tile_distance(key: tuple[int, int], centre: np.ndarray) -> float:
     return float(np.linalg.norm(centre - np.clip(centre, corner, corner + TILE_M)))
 
 
-def _renumbered(geometry: TownGeometry, skins: np.ndarray) -> tuple[np.ndarray, tuple, np.ndarray]:
+def _within(patch: Patch, centre: np.ndarray, radius_m: float) -> Patch:
+    """The triangles whose middle is inside the disc."""
+    low, high = patch.vertices[:, :2].min(axis=0), patch.vertices[:, :2].max(axis=0)
+    if np.linalg.norm(np.maximum(np.abs(low - centre), np.abs(high - centre))) < radius_m:
+        return patch
+    middle = patch.vertices[:, :2][patch.triangles].mean(axis=1)
+    near = ((middle - centre) ** 2).sum(axis=1) < radius_m**2
+    return Patch(patch.vertices, patch.triangles[near], patch.skin[near], patch.instance[near])
+
+
+def _renumbered(
+    geometry: TownGeometry, skins: np.ndarray
+) -> tuple[np.ndarray, tuple[Material, ...], np.ndarray]:
     """Skins numbered by first use: (number a triangle, materials, class ids), independent of earlier frames."""
-    used, first, inverse = np.unique(skins, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    chosen = [geometry.skins[k] for k in used[order]]
+    first = np.full(len(geometry.skins), len(skins), np.int64)
+    first[skins[::-1]] = np.arange(len(skins))[::-1]
+    used = np.argsort(first, kind="stable")[: int((first < len(skins)).sum())]
+    rank = np.zeros(len(geometry.skins), np.int32)
+    rank[used] = np.arange(len(used), dtype=np.int32)
+    chosen = [geometry.skins[k] for k in used]
     classes = np.array([s.class_id for s in chosen], np.uint8)
-    return rank[inverse], tuple(s.material for s in chosen), classes
+    return rank[skins], tuple(s.material for s in chosen), classes

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Thing:
     """A static object. kind: a key of the builders in scenery.py; x, y [m], heading [rad] in plan; size: as its builder
 
-    reads it (mostly length, width, height [m]); style: a variant's name; detail: False draws a plainer, distant one.
+    reads it (mostly length, width, height [m]); style: a variant's name; detail: 2 close to the route, 1 near it, 0 far
+    from it, where a plainer mesh does.
     """
 
     kind: str
@@ -19,4 +20,4 @@ class Thing:
     seed: int
     size: tuple[float, ...] = ()
     style: str = ""
-    detail: bool = True
+    detail: int = 2

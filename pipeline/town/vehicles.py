@@ -80,7 +80,7 @@ def car(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
         texture_seed(generator),
     )
     glass, dark = skin("car", "glass", (0.018, 0.02, 0.022)), skin("car", "plastic", (0.025, 0.025, 0.026))
-    parts = [_lower_body(body, paint, dark), _cabin(body, paint, glass), _wheels(body, "car", generator)]
+    parts = [_lower_body(body, paint, dark), _cabin(body, paint, glass), _wheels(body, "car", generator, 14 if thing.detail else 7)]
     if thing.detail:
         parts += _car_details(body, dark)
     return merged(parts)
@@ -161,13 +161,13 @@ def _on_edge(edge: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.stack([x, *(np.interp(x, edge[order, 0], edge[order, k]) for k in (1, 2))], 1)
 
 
-def _wheels(body: Body, class_name: str, generator: np.random.Generator) -> Mesh:
+def _wheels(body: Body, class_name: str, generator: np.random.Generator, sides: int) -> Mesh:
     parts = []
     rim = vary(generator, (0.35, 0.36, 0.37), 0.5)
     for axle in body.axles:
         for side in (-1, 1):
             y = side * (body.width / 2 - 0.10)
-            parts.append(transformed(wheel(class_name, body.wheel, 0.2, rim), (float(_x(body, axle)), y, body.wheel)))
+            parts.append(transformed(wheel(class_name, body.wheel, 0.2, rim, sides), (float(_x(body, axle)), y, body.wheel)))
     return merged(parts)
 
 
