@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from flows.shards import WORK
@@ -14,7 +15,7 @@ def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]
     manifest = read_manifest(directory)
     faults = []
     count = 0
-    for path, fault in verify_files(directory, manifest, unlisted_ok=lambda p: p.startswith(f"{WORK}/")):
+    for path, fault in verify_files(directory, manifest, _may_be_unlisted):
         count += 1
         if fault is not None:
             faults.append((path, fault))
@@ -22,3 +23,8 @@ def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]
         state = "all sound" if not faults else f"{len(faults)} with a fault"
         print(f"{directory}: {count} files, {state}; {len(manifest.samples)} samples", file=sys.stderr)
     return faults
+
+
+def _may_be_unlisted(path: str) -> bool:
+    """Work files, and statistics that were counted after the build."""
+    return path.startswith(f"{WORK}/") or fnmatch(path, "statistics_*.json")
