@@ -8,21 +8,24 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
+from renderers.columns import lean
+
 OUTSIDE = -1
 
 
-@numba.njit(cache=True)
+@lean
 def _voxel_of_point(
-    point: Float32[np.ndarray, "c"],
+    points: Float32[np.ndarray, "n c"],
+    n: int,
     transform: Float64[np.ndarray, "3 4"],
     placement: Float64[np.ndarray, "4"],
     shape: tuple[int, int, int],
     ranges_m: tuple[float, float],
 ) -> int:
     """The flat index of a point's voxel in C order, or OUTSIDE; placement: the grid's origin [m] and voxel size [m]."""
-    x, y, z = float(point[0]), float(point[1]), float(point[2])
-    distance = np.sqrt(x * x + y * y + z * z)
-    if not (ranges_m[0] <= distance <= ranges_m[1]):  # NaN is outside too
+    x, y, z = float(points[n, 0]), float(points[n, 1]), float(points[n, 2])
+    squared = x * x + y * y + z * z
+    if not (ranges_m[0] * ranges_m[0] <= squared <= ranges_m[1] * ranges_m[1]):  # NaN is outside too
         return OUTSIDE
     flat = 0
     for axis in range(3):
@@ -45,7 +48,7 @@ def voxels_of_points(
 ) -> None:
     """Each point's flat voxel index, or OUTSIDE where it leaves the grid or its range from the sensor."""
     for n in numba.prange(len(points)):
-        out[n] = _voxel_of_point(points[n], transform, placement, shape, ranges_m)
+        out[n] = _voxel_of_point(points, n, transform, placement, shape, ranges_m)
 
 
 @numba.njit(cache=True)
