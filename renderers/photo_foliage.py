@@ -28,7 +28,7 @@ def first_leaf_or_solid(
     origins: Float[np.ndarray, "n 3"],
     directions: Float[np.ndarray, "n 3"],
     pixel_rad: float,
-    layers: int = 6,
+    layers: int = 5,
 ) -> Hits:
     """First hits of unit rays. After `layers` faces of foliage without a leaf, the next face counts as solid."""
     distance, triangle = world.cast(origins, directions)
@@ -133,10 +133,11 @@ def _march(
         depth[n] = math.inf
         while t < min(length, REACH_M):
             a, b, c = x + t * direction[n, 0], y + t * direction[n, 1], z + t * direction[n, 2]
-            clump = fractal(a, b, c, 0.75, 2, f, seed[n] + 91) - 0.5
-            leaf = fractal(a, b, c, 0.13, 2, 0.4 * f, seed[n] + 95) - 0.5
             rim = min(t, length - t) * facing  # distance to the crown's surface, were it a ball
-            if 1.5 * clump + 1.1 * leaf > AIRY + AIRY_RIM * math.exp(-rim / RIM_M):
+            lacking = (
+                AIRY + AIRY_RIM * math.exp(-rim / RIM_M) - 1.5 * (fractal(a, b, c, 0.75, 2, f, seed[n] + 91) - 0.5)
+            )
+            if lacking < 0.6 and 1.1 * (fractal(a, b, c, 0.13, 2, 0.4 * f, seed[n] + 95) - 0.5) > lacking:
                 depth[n] = t
                 break
             t += step
@@ -146,4 +147,4 @@ def _march(
 def _hole(points: np.ndarray, footprint: np.ndarray, seed: np.ndarray, out: np.ndarray) -> None:
     for n in range(points.shape[0]):
         f = 0.4 * footprint[n]
-        out[n] = fractal(points[n, 0], points[n, 1], points[n, 2], 0.13, 2, f, seed[n] + 95) < 0.5
+        out[n] = fractal(points[n, 0], points[n, 1], points[n, 2], 0.15, 3, f, seed[n] + 95) < 0.53

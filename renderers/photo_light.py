@@ -22,6 +22,7 @@ from renderers.photo_sky import sky_radiance
 
 BOUNCE_SUNLIT = 0.45  # guessed share of first-bounce surfaces that the sun reaches
 SUN_RADIUS_RAD = 0.006
+FACING_AWAY = -0.25  # below this cosine no bump turns towards the sun
 MIRROR_GLOSS = 100.0  # from this gloss on a surface shows mirror images
 
 
@@ -88,17 +89,21 @@ def sun_share(
     salt: int,
 ) -> Float[np.ndarray, "n"]:
     """1 where the sun's (jittered) disc is seen, else 0. porous: points among leaves start further out."""
+    share = np.zeros(len(points))
     if not conditions.sun_light.any():
-        return np.zeros(len(points))
-    spread = SUN_RADIUS_RAD * (1 + 6 * conditions.cloud_cover**2)
+        return share
+    spread = SUN_RADIUS_RAD * (1 + 2 * conditions.cloud_cover**2)
     sun = rotated(world.world_from_surface.T, conditions.sun[None])[0]
     side = np.cross(sun, [0.0, 0.0, 1.0])
     side /= np.linalg.norm(side)
+    lit = np.flatnonzero(porous | ((normals * sun).sum(1) > FACING_AWAY))
+    points, normals, porous = points[lit], normals[lit], porous[lit]
     directions = np.empty_like(points)
-    _towards_disc(index, salt, sun, spread * side, spread * np.cross(side, sun), directions)
+    _towards_disc(index[lit], salt, sun, spread * side, spread * np.cross(side, sun), directions)
     start = points + 4e-3 * normals + np.where(porous, 0.07, 0.0)[:, None] * directions
-    hits = first_leaf_or_solid(world, start, directions, 1e-3, layers=4)
-    return np.isinf(hits.distance).astype(np.float64)
+    hits = first_leaf_or_solid(world, start, directions, 1e-3, layers=3)
+    share[lit] = np.isinf(hits.distance)
+    return share
 
 
 @numba.njit(cache=True)
@@ -170,8 +175,11 @@ def leaving(
 
 
 @numba.njit(cache=True)
-def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Mean of (h, w, 3) light over 8x8 neighbours with a like normal and depth; depth inf: sky, left out."""
+def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, default: np.ndarray) -> np.ndarray:
+    """Mean of (h, w, 3) light over 8x8 neighbours with a like normal and depth.
+
+    NaN: no sample there; depth inf: sky, left out; default: for places without a sample around.
+    """
     h, w = depth.shape
     out = np.zeros_like(light)
     for i in range(h):
@@ -181,8 +189,7 @@ def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray) -> np.nda
             total = 0.0
             for a in range(max(0, i - 4), min(h, i + 4)):
                 for b in range(max(0, j - 4), min(w, j + 4)):
-                    d = abs(depth[a, b] - depth[i, j])
-                    if d > 0.06 * depth[i, j]:
+                    if math.isnan(light[a, b, 0]) or abs(depth[a, b] - depth[i, j]) > 0.06 * depth[i, j]:
                         continue
                     k = (
                         normal[a, b, 0] * normal[i, j, 0]
@@ -195,5 +202,5 @@ def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray) -> np.nda
                     for c in range(3):
                         out[i, j, c] += light[a, b, c]
             for c in range(3):
-                out[i, j, c] /= max(total, 1.0)
+                out[i, j, c] = out[i, j, c] / total if total > 0 else default[c]
     return out

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from pipeline.scene.records import Surface
 from renderers.meshes import SurfaceCaster
 from renderers.photo_looks import CODES, code_of
+from renderers.photo_signs import Plates, find_plates
 
 SOLID, CROWN, LOOSE = range(3)  # not foliage; part of a closed foliage mesh; a leaf patch on its own
 
@@ -36,6 +37,7 @@ class Stage:
     leaf: Int64[np.ndarray, "t"]  # SOLID, CROWN or LOOSE
     seed: Int64[np.ndarray, "t"]
     albedo: Float[np.ndarray, "t 3"]
+    plates: Plates
     world_from_surface: Float[np.ndarray, "4 4"]
 
     def cast(
@@ -75,7 +77,8 @@ def stage(source: Surface | SurfaceCaster, world_from_surface: Float[np.ndarray,
     seed = np.array([m.texture_seed for m in surface.materials], np.int64)[surface.material]
     albedo = np.array([m.albedo for m in surface.materials], np.float64).reshape(-1, 3)[surface.material]
     pose = np.eye(4) if world_from_surface is None else np.asarray(world_from_surface, np.float64)
-    return Stage(caster, normal, code, _leaves(surface, code), seed, albedo, pose)
+    plates = find_plates(surface, code == CODES["sign_face"])
+    return Stage(caster, normal, code, _leaves(surface, code), seed, albedo, plates, pose)
 
 
 def _leaves(surface: Surface, code: Int64[np.ndarray, "t"]) -> Int64[np.ndarray, "t"]:
