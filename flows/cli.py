@@ -58,6 +58,70 @@ def build(
 
 
 @app.command()
+def town(
+    *,
+    out: Out,
+    frames: Annotated[int, typer.Option(min=3, help="Labelled frames in all.")],
+    seed: Seed = 0,
+    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Photographs' size.")] = "1220x370",
+    voxel_m: Annotated[float, typer.Option("--voxel", help="Voxel size [m]: 0.4, or 0.2 as published.")] = 0.4,
+    truth: Annotated[
+        Literal["surface", "scans"], typer.Option(help="Labels from geometry, or from 71 scans.")
+    ] = "surface",
+    scans: Annotated[bool, typer.Option("--scans", help="Also write velodyne/ and labels/ of every scan.")] = False,
+    workers: Workers = CORES,
+    engine: Engine = "none",
+    quiet: Quiet = False,
+) -> None:
+    """Write the embedded world as a SemanticKITTI-layout root: voxels, masks, photographs, calibration, poses.
+
+    \b
+    Examples:
+      occfactory town --out data/runs/town --frames 2000 --size 384x128
+      occfactory town --out data/runs/scans --frames 20 --truth scans --scans
+    """
+    from flows.recipes import TownRecipe, validated
+    from flows.town import make_town
+
+    width, height = _size(size)
+    cells = round(51.2 / voxel_m)
+    grid = {"shape": (cells, cells, cells // 8), "voxel_size_m": voxel_m}
+    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": grid}
+    make_town(validated(TownRecipe, {**fields, "truth": truth, "scans": scans}), out, engine, workers, quiet)
+
+
+@app.command()
+def voxelize(
+    root: Annotated[Path, typer.Argument(help="A root with velodyne/, labels/, calib.txt and poses.txt a sequence.")],
+    *,
+    out: Out,
+    sequence: Annotated[list[str] | None, typer.Option(help="Only this sequence; may be given again.")] = None,
+    voxel_m: Annotated[float, typer.Option("--voxel", help="Voxel size [m] in SemanticKITTI's box.")] = 0.2,
+    taxonomy: Annotated[str, typer.Option(help="A shipped taxonomy, or a .toml file.")] = "semantic_kitti",
+    scans_ahead: Annotated[int, typer.Option(min=0, help="Later scans that join the current one.")] = 70,
+    stride: Annotated[int, typer.Option(min=1, help="Scans from frame to frame.")] = 5,
+    workers: Workers = CORES,
+    engine: Engine = "none",
+    quiet: Quiet = False,
+) -> None:
+    """Make .bin .label .invalid .occluded from your own labelled scans and poses, as SemanticKITTI does.
+
+    \b
+    Examples:
+      occfactory voxelize /data/my_scans --out /data/my_voxels
+      occfactory voxelize /data/my_scans --out /data/coarse --voxel 0.4 --taxonomy my_classes.toml
+    """
+    from flows.recipes import VoxelizeRecipe, validated
+    from flows.voxelize import voxelize_root
+
+    cells = round(51.2 / voxel_m)
+    grid = {"shape": (cells, cells, cells // 8), "voxel_size_m": voxel_m}
+    fields = {"root": root, "sequences": tuple(sequence or ()), "grid": grid, "taxonomy": taxonomy}
+    recipe = validated(VoxelizeRecipe, {**fields, "scans_ahead": scans_ahead, "stride": stride})
+    voxelize_root(recipe, out, engine, workers, quiet)
+
+
+@app.command()
 def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole, as JSON.")] = None) -> None:
     """List the recipes, or show one whole.
 
@@ -94,6 +158,13 @@ def verify(
         print(f"{directory / path}: {fault}")
     if faults:
         raise typer.Exit(1)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError("--size", "WIDTHxHEIGHT in pixels, such as 384x128", repr(text))
+    return int(width), int(height)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,9 @@ class Config(BaseModel):
     """Frozen, and strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class GridConfig(Config):
@@ -107,7 +110,26 @@ class TownRecipe(Config):
     truth: Literal["surface", "scans"] = "surface"  # the geometry's shell at the instant, or 71 aggregated scans
     poses: int = Field(14, ge=1)  # poses of the drive from which voxels are seen or not
     pose_step: int = Field(5, ge=1)  # scans between those poses: 14 x 5 = SemanticKITTI's 70
-    scans: bool = False  # also velodyne/ and labels/ of every labelled frame
+    scans: bool = False  # also velodyne/ and labels/ of every scan
+    threads: int = Field(1, ge=1)  # threads a worker
+
+    def digest(self) -> str:
+        """SHA-256 of the recipe in canonical JSON."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+class VoxelizeRecipe(Config):
+    """Ground truth from a root's labelled scans and poses; the defaults are SemanticKITTI's."""
+
+    root: Path = Field(exclude=True)  # where the scans lie; not part of the digest
+    sequences: tuple[str, ...] = ()  # these alone; empty: every one with velodyne/ and labels/
+    grid: GridConfig = GridConfig(shape=(256, 256, 32), voxel_size_m=0.2)
+    taxonomy: str = "semantic_kitti"  # a shipped one by name, or a .toml file
+    scans_ahead: int = Field(70, ge=0)  # later scans that join the current one
+    stride: int = Field(5, ge=1)  # scans from frame to frame
+    nearest_m: float = Field(2.5, ge=0)  # least distance of a labelled point from its sensor [m]
+    farthest_m: float = Field(70.0, gt=0)  # greatest [m]
+    shard_frames: int = Field(20, ge=1)  # frames a shard
     threads: int = Field(1, ge=1)  # threads a worker
 
     def digest(self) -> str:
@@ -166,8 +188,13 @@ def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
         if not equals:
             raise InputError("--set", "FIELD=VALUE", repr(change))
         _assign(table, path, _parse(value))
+    return validated(BuildRecipe, table)
+
+
+def validated(kind: type[AnyConfig], fields: dict[str, Any]) -> AnyConfig:
+    """A config from its fields; the first bad one is named in one line. Raises InputError."""
     try:
-        return BuildRecipe.model_validate(table)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -5,7 +5,10 @@ One shard is one drive: voxels, a simulated scan's .bin, masks, photographs, cal
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +25,21 @@ from pipeline.datasets.kitti_calibration import (
     write_poses,
     write_times,
 )
-from pipeline.datasets.semantic_kitti import open_root, write_layout
+from pipeline.datasets.semantic_kitti import open_root, write_frame, write_layout
 from pipeline.datasets.statistics import dataset_statistics
+from pipeline.datasets.voxel_files import write_point_labels, write_points
+from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.camera import Camera
+from pipeline.scene.records import Surface
 from pipeline.scene.seeds import rng
+from pipeline.scene.taxonomy import IGNORE, load_taxonomy
 from pipeline.town.plan import Town, plan_town
 from pipeline.town.surface import frame_time_s, pose, surface_at
+from renderers.ground_truth import GroundTruth, ScanRecipe, frame_from_surface, frames_from_sequence
+from renderers.voxelize import LabelledScan
+
+if TYPE_CHECKING:
+    from renderers.lidar import LidarScan
 
 
 def make_town(recipe: TownRecipe, out: Path, engine: Engine = "none", workers: int = 1, quiet: bool = True) -> Path:
@@ -54,11 +66,21 @@ def drive_stage(recipe: TownRecipe, out: Path, shard: int) -> list[str]:
     drive = drives(recipe)[shard]
     town = plan_town(drive.split, drive.seed, frames=scans_of(recipe, drive))
     written = _write_sequence(recipe, out, drive, town)
-    for number in range(drive.frames):
-        frame = number * recipe.frame_step
-        written += _write_voxels(recipe, out, drive, town, frame)
-        written.append(_write_photograph(recipe, out, drive, town, frame))
+    truths = _truths_by_scans(recipe, drive, town) if recipe.truth == "scans" else None
+    for frame in labelled_frames(recipe, drive):
+        surface = surface_at(town, frame)
+        truth = next(truths) if truths else _truth_by_surface(recipe, drive, town, frame, surface)
+        written += _write_voxels(recipe, out, drive, frame, truth)
+        written.append(_write_photograph(recipe, out, drive, town, frame, surface))
+    if recipe.scans:
+        for index in range(scans_of(recipe, drive)):
+            written += _write_scan(out, drive, town, index)
     return written
+
+
+def labelled_frames(recipe: TownRecipe, drive: Drive) -> range:
+    """Scan numbers of a drive's labelled frames."""
+    return range(0, drive.frames * recipe.frame_step, recipe.frame_step)
 
 
 def scans_of(recipe: TownRecipe, drive: Drive) -> int:
@@ -86,17 +108,76 @@ def _write_sequence(recipe: TownRecipe, out: Path, drive: Drive, town: Town) -> 
     return list(names.values())
 
 
-def _write_voxels(recipe: TownRecipe, out: Path, drive: Drive, town: Town, frame: int) -> list[str]:
-    raise NotImplementedError
+def _write_voxels(recipe: TownRecipe, out: Path, drive: Drive, frame: int, truth: GroundTruth) -> list[str]:
+    """Test sequences have .bin alone, as in the benchmark."""
+    name = f"{frame:06d}"
+    record = Frame(drive.sequence, name, recipe.grid.grid(), load_taxonomy("semantic_kitti"), scan=truth.occupancy)
+    if drive.split != "test":
+        labels = np.where(truth.invalid, np.uint8(IGNORE), truth.labels)
+        record = replace(record, labels=labels, invalid=truth.invalid, occluded=truth.occluded)
+    return write_frame(out, record)
 
 
-def _write_photograph(recipe: TownRecipe, out: Path, drive: Drive, town: Town, frame: int) -> str:
+def _truth_by_surface(recipe: TownRecipe, drive: Drive, town: Town, frame: int, surface: Surface) -> GroundTruth:
+    """The geometry's shell at the instant, the current scan, and masks over the poses of the drive."""
+    scan = simulated_scan(drive, town, frame, surface)
+    vehicle_from_world = np.linalg.inv(pose(town, frame))
+    ahead = range(frame, frame + recipe.poses * recipe.pose_step + 1, recipe.pose_step)
+    poses = np.stack([vehicle_from_world @ pose(town, k) for k in ahead])
+    return frame_from_surface(surface, recipe.grid.grid(), scan.points, poses)
+
+
+def _truths_by_scans(recipe: TownRecipe, drive: Drive, town: Town) -> Iterator[GroundTruth]:
+    """SemanticKITTI's way: the current scan and those ahead, aggregated; what moves leaves a smear."""
+    ahead = ScanRecipe(scans_ahead=recipe.poses * recipe.pose_step, stride=recipe.frame_step)
+    poses = np.stack([pose(town, k) for k in range(scans_of(recipe, drive))])
+    scans = SimulatedScans(drive, town, len(poses))
+    truths = frames_from_sequence(scans, poses, recipe.grid.grid(), load_taxonomy("semantic_kitti"), ahead)
+    return (truth for _, truth in truths)
+
+
+class SimulatedScans:
+    """A drive's scans, simulated when asked for."""
+
+    def __init__(self, drive: Drive, town: Town, count: int):
+        self.drive, self.town, self.count = drive, town, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> LabelledScan:
+        scan = simulated_scan(self.drive, self.town, index, surface_at(self.town, index))
+        return LabelledScan(scan.points, scan.class_id)
+
+
+def simulated_scan(drive: Drive, town: Town, index: int, surface: Surface) -> LidarScan:
+    """One turn of the drive's sensor, in the vehicle frame."""
+    from renderers.lidar import hdl64e, scan
+    from renderers.meshes import SurfaceCaster
+
+    sensor = hdl64e(rng(drive.seed, "sensor", 0))
+    return scan(SurfaceCaster(surface, threads=1), sensor, np.eye(4), rng(drive.seed, "scan", index))
+
+
+def _write_scan(out: Path, drive: Drive, town: Town, index: int) -> list[str]:
+    """velodyne/ and, but for test drives, labels/ in raw ids."""
+    scan = simulated_scan(drive, town, index, surface_at(town, index))
+    paths = [f"sequences/{drive.sequence}/velodyne/{index:06d}.bin"]
+    write_points(out / paths[0], scan.points)
+    if drive.split != "test":
+        paths.append(f"sequences/{drive.sequence}/labels/{index:06d}.label")
+        raw = load_taxonomy("semantic_kitti").to_raw(scan.class_id)
+        write_point_labels(out / paths[1], raw, scan.instance.astype(np.uint16))
+    return paths
+
+
+def _write_photograph(recipe: TownRecipe, out: Path, drive: Drive, town: Town, frame: int, surface: Surface) -> str:
     from renderers.photo import photograph
     from renderers.photo_conditions import at_frame, draw_conditions
 
     light = at_frame(draw_conditions(rng(drive.seed, "weather", 0)), frame)
     noise = rng(drive.seed, "photograph", frame)
-    image = photograph(surface_at(town, frame), drive_camera(recipe, drive), light, noise, pose(town, frame))
+    image = photograph(surface, drive_camera(recipe, drive), light, noise, pose(town, frame))
     path = f"sequences/{drive.sequence}/image_2/{frame:06d}.png"
     write_image(out / path, image)
     return path
