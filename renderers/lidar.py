@@ -1,7 +1,7 @@
 """A simulated spinning lidar: one turn of a 64-beam sensor over a Surface, after the HDL-64E that drove KITTI's car.
 
 A firing returns when its echo is strong enough: reflectance * sqrt(cos of incidence) * (reach / distance)^2, against a
-threshold that flickers from firing to firing. So far, dark and grazing surfaces thin out (asphalt at some 40 m), signs
+threshold that flickers from firing to firing. So far, dark and grazing surfaces thin out (asphalt from some 35 m), signs
 reach furthest, and panes, which mostly mirror or pass the beam, return few points. (Lambert's cosine would lose the
 road at 20 m; the root stands for its roughness.) What a beam sees behind glass, and its width, are not simulated.
 
@@ -44,10 +44,10 @@ class Lidar:
     nearest_m: float = 0.9
     farthest_m: float = 120.0
     noise_m: float = 0.02
-    reach_m: float = 60.0
+    reach_m: float = 75.0
     flicker: float = 0.3
     glass_loss: float = 0.8
-    stray_loss: float = 0.02
+    stray_loss: float = 0.04
     turn_s: float = 0.1
 
     def __post_init__(self) -> None:

@@ -23,9 +23,14 @@ _NONE = 0xFFFFFFFF  # Embree's "no triangle"
 
 
 def load_open3d() -> Any:
-    """Open3D, importable on a bare machine: its wheel links to libusb, which another wheel carries."""
-    import libusb_package
+    """Open3D, importable on a bare machine: its wheel links to libusb, which another wheel carries.
 
+    Open3D also brings a TBB that is too old for numba, which would warn when it finds that loaded: TBB comes last then.
+    """
+    import libusb_package
+    import numba
+
+    numba.config.THREADING_LAYER_PRIORITY = sorted(numba.config.THREADING_LAYER_PRIORITY, key="tbb".__eq__)
     ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
     import open3d
 
