@@ -84,9 +84,7 @@ def town(
     from flows.town import make_town
 
     width, height = _size(size)
-    cells = round(51.2 / voxel_m)
-    grid = {"shape": (cells, cells, cells // 8), "voxel_size_m": voxel_m}
-    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": grid}
+    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": _box(voxel_m)}
     make_town(validated(TownRecipe, {**fields, "truth": truth, "scans": scans}), out, engine, workers, quiet)
 
 
@@ -114,11 +112,52 @@ def voxelize(
     from flows.recipes import VoxelizeRecipe, validated
     from flows.voxelize import voxelize_root
 
-    cells = round(51.2 / voxel_m)
-    grid = {"shape": (cells, cells, cells // 8), "voxel_size_m": voxel_m}
-    fields = {"root": root, "sequences": tuple(sequence or ()), "grid": grid, "taxonomy": taxonomy}
+    fields = {"root": root, "sequences": tuple(sequence or ()), "grid": _box(voxel_m), "taxonomy": taxonomy}
     recipe = validated(VoxelizeRecipe, {**fields, "scans_ahead": scans_ahead, "stride": stride})
     voxelize_root(recipe, out, engine, workers, quiet)
+
+
+@app.command()
+def render(
+    root: Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root.")],
+    *,
+    out: Out,
+    split: Annotated[str, typer.Option(help="The root's split.")] = "val",
+    frames: Annotated[int | None, typer.Option(min=1, help="The first frames alone.")] = None,
+    workers: Workers = CORES,
+    engine: Engine = "none",
+    quiet: Quiet = False,
+) -> None:
+    """Render a dataset's voxels through their own calibration: RGB, depth and semantics of every frame.
+
+    \b
+    Example:
+      occfactory render /data/semantic_kitti --split val --frames 20 --out runs/renders
+    """
+    from flows.recipes import RenderRecipe, validated
+    from flows.render import render_root
+
+    recipe = validated(RenderRecipe, {"source": {"root": root, "split": split}, "frames": frames})
+    render_root(recipe, out, engine, workers, quiet)
+
+
+@app.command()
+def sheet(
+    root: Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
+    split: Annotated[str, typer.Option(help="The root's split.")] = "train",
+    frames: Annotated[int, typer.Option(min=1, max=64, help="So many frames, evenly over the split.")] = 16,
+) -> None:
+    """Draw a contact sheet, a row a frame: image, render, depth, semantics, from above. Uncurated.
+
+    \b
+    Example:
+      occfactory sheet data/runs/town --split val --out val.png
+    """
+    from flows.sheet import write_sheet
+
+    write_sheet(root, split, frames, out)
 
 
 @app.command()
@@ -158,6 +197,14 @@ def verify(
         print(f"{directory / path}: {fault}")
     if faults:
         raise typer.Exit(1)
+
+
+def _box(voxel_m: float) -> dict[str, object]:
+    """SemanticKITTI's box in voxels of another size, as GridConfig's fields."""
+    cells = round(51.2 / voxel_m) if 0.05 <= voxel_m <= 3.2 else 0
+    if not cells or cells % 8 or abs(cells * voxel_m - 51.2) > 1e-6:
+        raise InputError("--voxel", "a size that divides 51.2 m and 6.4 m, such as 0.1, 0.2, 0.4 or 0.8", f"{voxel_m}")
+    return {"shape": (cells, cells, cells // 8), "voxel_size_m": voxel_m}
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -19,9 +19,13 @@ from pipeline.scene.grid import DEFAULT_GRID, VoxelGrid
 
 
 class Config(BaseModel):
-    """Frozen, and strict about unknown fields."""
+    """Frozen, strict about unknown fields, and known by a digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """SHA-256 of the config in canonical JSON."""
+        return digest_of(self.model_dump(mode="json"))
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -90,10 +94,6 @@ class BuildRecipe(Config):
     gallery_samples: int = Field(24, ge=0)  # samples shown in the gallery, the first ones, uncurated
     monoscene_labels: bool = False  # also labels/XX/NNNNNN_1_1.npy and _1_8.npy, as MonoScene's loader wants
 
-    def digest(self) -> str:
-        """SHA-256 of the recipe in canonical JSON."""
-        return digest_of(self.model_dump(mode="json"))
-
 
 class TownRecipe(Config):
     """A SemanticKITTI-layout root of the embedded world: what stands in for recorded data."""
@@ -113,9 +113,14 @@ class TownRecipe(Config):
     scans: bool = False  # also velodyne/ and labels/ of every scan
     threads: int = Field(1, ge=1)  # threads a worker
 
-    def digest(self) -> str:
-        """SHA-256 of the recipe in canonical JSON."""
-        return digest_of(self.model_dump(mode="json"))
+
+class RenderRecipe(Config):
+    """Views of a split's frames through their own calibration."""
+
+    source: SplitSource
+    frames: int | None = Field(None, ge=1)  # the first ones; None: all
+    shard_frames: int = Field(20, ge=1)  # frames a shard
+    threads: int = Field(1, ge=1)  # threads a worker
 
 
 class VoxelizeRecipe(Config):
@@ -131,10 +136,6 @@ class VoxelizeRecipe(Config):
     farthest_m: float = Field(70.0, gt=0)  # greatest [m]
     shard_frames: int = Field(20, ge=1)  # frames a shard
     threads: int = Field(1, ge=1)  # threads a worker
-
-    def digest(self) -> str:
-        """SHA-256 of the recipe in canonical JSON."""
-        return digest_of(self.model_dump(mode="json"))
 
 
 def town_demo() -> BuildRecipe:

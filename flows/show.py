@@ -9,7 +9,7 @@ import numpy as np
 from flows.layout import Place
 from flows.recipes import BuildRecipe
 from flows.sources import source_grid
-from pipeline.datasets.image_files import read_depth, read_image, write_image
+from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_image
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root, read_frame
 from pipeline.datasets.statistics import Statistics, dataset_statistics, statistics_path
 from pipeline.report.gallery import ClassRow, Gallery, GallerySample, Picture, write_gallery
@@ -72,7 +72,7 @@ def _sample(root: KittiRoot, place: Place) -> GallerySample:
         if kind == "depth":
             picture = depth_picture(read_depth(root.path / original))
         else:
-            picture = semantics_picture(read_image(root.path / original)[..., 0], root.taxonomy)
+            picture = semantics_picture(read_label_image(root.path / original), root.taxonomy)
         strips.append(_picture(root.path, place, kind, picture, f"../{original}"))
     scene = read_frame(root, place.sequence, place.frame).scene()
     maps = {"from above": bird_eye_image(scene), "oblique": oblique_image(scene)}

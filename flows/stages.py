@@ -16,7 +16,7 @@ from flows.recipes import BuildRecipe
 from flows.shards import WORK
 from flows.sources import draw, source_grid
 from flows.viewing import cameras_of
-from pipeline.datasets.image_files import write_depth, write_image
+from pipeline.datasets.image_files import write_depth, write_image, write_label_image
 from pipeline.datasets.monoscene_labels import write_monoscene_labels
 from pipeline.datasets.semantic_kitti import write_frame
 from pipeline.datasets.voxel_frames import frame_of
@@ -118,7 +118,7 @@ def _write_view(out: Path, place: Place, camera: str, image: np.ndarray, views: 
     paths = {kind: f"{place.folder}/{kind}_{suffix}/{place.frame}.png" for kind in ("image", "depth", "semantics")}
     write_image(out / paths["image"], image)
     write_depth(out / paths["depth"], views[f"{camera}.depth"])
-    write_image(out / paths["semantics"], views[f"{camera}.semantics"])
+    write_label_image(out / paths["semantics"], views[f"{camera}.semantics"])
     return list(paths.values())
 
 

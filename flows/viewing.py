@@ -20,7 +20,7 @@ KITTI_SIZE_PX = (1241, 376)  # of images whose size can't be read from a file
 def cameras_of(recipe: BuildRecipe, index: int) -> dict[str, Camera]:
     """Sample `index`'s cameras by name, in the vehicle frame; the first one pairs with the image."""
     if recipe.views.calibrated:
-        return {"front": _own_camera(recipe.source, index)}
+        return {"front": own_camera(recipe.source, index)}
     from renderers.viewpoints import Jitter, jittered, kitti_rig
 
     source = recipe.source
@@ -39,7 +39,8 @@ def nominal_calibration(recipe: BuildRecipe, index: int) -> Calibration:
     return calibration_of(next(iter(cameras_of(recipe, index).values())))
 
 
-def _own_camera(source: object, index: int) -> Camera:
+def own_camera(source: object, index: int) -> Camera:
+    """Camera 2 of a split's frame, by its own calibration. Raises InputError."""
     if not isinstance(source, SplitSource):
         raise InputError("views.calibrated", "a source with calibration, a split", "a generated one", "set it to false")
     root = open_source(source.root)
