@@ -3,8 +3,8 @@
 The map: forward (X) is up, left (Y) is left, by default 0.2 m a pixel: 256 x 256 for a box of 51.2 x 51.2 m.
 
 The oblique view, published so that scores can be compared: 512 x 288 px, horizontal field of view 56 degrees, seen from
-behind and above. With E the longer of the grid's X and Y extents and G the middle of its base, the eye is at
-G + (-1.25, 0, 0.75) E and looks at G + (-0.12, 0, 0) E. For SemanticKITTI's box the eye is (-38.4, 0, 36.4) m.
+behind and above. With E the longest of the grid's X and Y extents and 4 times Z's, and G the middle of its base, the
+eye is at G + (-1.25, 0, 0.75) E and looks at G + (-0.12, 0, 0) E. In SemanticKITTI's box the eye is (-38.4, 0, 36.4) m.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def oblique_camera(grid: VoxelGrid, size_px: Size = OBLIQUE_SIZE_PX) -> Camera:
     """The published oblique view of a grid; other sizes keep the horizontal field of view."""
     extent = np.asarray(grid.extent_m)
     base = np.asarray(grid.origin_m) + extent * (0.5, 0.5, 0)
-    longer = max(extent[:2])
+    longer = max(*extent[:2], 4 * extent[2])
     eye, target = base + longer * np.array(OBLIQUE_EYE), base + longer * np.array(OBLIQUE_TARGET)
     pose = look_at(eye, target, np.array([0.0, 0, 1]))
     return Camera(lens(size_px, OBLIQUE_FOV_DEG), pose, *size_px)
