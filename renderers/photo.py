@@ -78,7 +78,7 @@ def _fill(
     world: Stage, conditions: Conditions, shots: list[Shot], salt: int, size: tuple[int, int]
 ) -> Float[np.ndarray, "n 3"]:
     """Light from sky and first bounce a pixel: gathered in every other pixel (of leaves: where the ray entered the
-    crown), then smoothed."""
+    crown), then smoothed twice, so that the window's edges don't show."""
     pairs = tiled_pairs(size, salt)
     light = np.full((size[0] * size[1], 3), np.nan)
     for shot in shots:
@@ -88,4 +88,5 @@ def _fill(
         light[at[chosen]] = ambient(world, conditions, entry, shot.normal[shot.hit[chosen]], pairs[at[chosen]])
     normal = np.concatenate([shot.normal for shot in shots]).reshape(*size, 3)
     distance = np.concatenate([shot.hits.distance for shot in shots]).reshape(size)
-    return smoothed(light.reshape(*size, 3), normal, distance, conditions.sky_light).reshape(-1, 3)
+    once = smoothed(light.reshape(*size, 3), normal, distance, conditions.sky_light)
+    return smoothed(once, normal, distance, conditions.sky_light).reshape(-1, 3)

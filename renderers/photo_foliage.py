@@ -1,8 +1,8 @@
 """Rays through foliage: a closed foliage mesh (a crown) is a cloud of leaves, not a solid; loose triangles have holes.
 
 Between entering and leaving a crown a ray is marched through a seeded field of leaf clumps and ends at the first leaf.
-So crowns have holes and torn edges, hedges have depth, and both cast dappled shadows. Crowns must face outwards: a
-stretch of a ray is among leaves if it starts at a front face or ends at a back face of a crown.
+So crowns have holes and torn edges, hedges have depth, and both cast dappled shadows. A stretch of a ray is
+among leaves if it starts at a front face or ends at a back face of a crown.
 """
 
 # mypy: allow-untyped-decorators
@@ -15,11 +15,11 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from renderers.photo_noise import fractal, hash01
+from renderers.photo_noise import cells, fractal, hash01
 from renderers.photo_rays import CROWN, LOOSE, SOLID, Hits, Stage, rotated
 
 REACH_M = 6.0  # leaves further in than this are never seen
-STEP_M = 0.07
+STEP_M, LEAF_M = 0.07, 0.085
 AIRY, AIRY_RIM, RIM_M = 0.02, 1.0, 0.22  # the field's threshold deep inside, and how much higher it is at the rim
 
 
@@ -145,6 +145,8 @@ def _march(
 
 @numba.njit(cache=True)
 def _hole(points: np.ndarray, footprint: np.ndarray, seed: np.ndarray, out: np.ndarray) -> None:
+    """Between single leaves, round cells of LEAF_M; where a sample covers several of them, by chance."""
     for n in range(points.shape[0]):
-        f = 0.4 * footprint[n]
-        out[n] = fractal(points[n, 0], points[n, 1], points[n, 2], 0.15, 3, f, seed[n] + 95) < 0.53
+        size = max(LEAF_M, footprint[n])
+        near, _, name = cells(points[n, 0] / size, points[n, 1] / size, points[n, 2] / size, seed[n] + 97)
+        out[n] = near > 0.5 or name < 0.22

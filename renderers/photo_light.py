@@ -17,11 +17,12 @@ from jaxtyping import Float, Int64
 from renderers.photo_conditions import Conditions
 from renderers.photo_foliage import first_leaf_or_solid
 from renderers.photo_noise import hash01
-from renderers.photo_rays import Stage, rotated
+from renderers.photo_rays import SOLID, Stage, rotated
 from renderers.photo_sky import sky_radiance
 
 BOUNCE_SUNLIT = 0.45  # guessed share of first-bounce surfaces that the sun reaches
 SUN_RADIUS_RAD = 0.006
+LEAF_GAPS = 0.5  # share of the sky that is seen through foliage
 FACING_AWAY = -0.25  # below this cosine no bump turns towards the sun
 MIRROR_GLOSS = 100.0  # from this gloss on a surface shows mirror images
 
@@ -58,11 +59,12 @@ def ambient(
     directions = np.empty_like(points)
     _scattered(normals, pairs, directions)
     _, triangle = world.cast(points + 5e-3 * normals, directions)
-    light = np.empty_like(points)
-    open_sky = triangle < 0
-    light[open_sky] = sky_radiance(rotated(world.world_from_surface, directions[open_sky]), conditions, clouds=False)
-    light[open_sky] = np.minimum(light[open_sky], 3 * conditions.sky_light)  # the disc is the sun's, not the sky's
-    light[~open_sky] = reflected(world, conditions, triangle[~open_sky], directions[~open_sky])
+    light = sky_radiance(rotated(world.world_from_surface, directions), conditions, clouds=False)
+    light = np.minimum(light, 3 * conditions.sky_light)  # the disc is the sun's, not the sky's
+    hit = np.flatnonzero(triangle >= 0)
+    leaves = world.leaf[triangle[hit]] != SOLID
+    bounced = reflected(world, conditions, triangle[hit], directions[hit])
+    light[hit] = np.where(leaves[:, None], bounced + LEAF_GAPS * light[hit], bounced)
     return light
 
 
@@ -141,19 +143,23 @@ def leaving(
     seen: np.ndarray,
     share: np.ndarray,
     arriving: np.ndarray,
-    look: np.ndarray,
+    looks: tuple[np.ndarray, np.ndarray],
     sun: np.ndarray,
     sunlight: np.ndarray,
 ) -> np.ndarray:
     """Light that leaves each point towards the camera, linear RGB (n, 3).
 
     texture: albedo and shading normal (n, 6); seen: view direction in the world (n, 3); share: of the sun (n,);
-    arriving: light from all around and along the mirrored ray (n, 6); look: rows of the table (n,). Diffuse and
-    translucent light, Blinn's highlight, and a mirror image by Schlick's formula.
+    arriving: light from all around and along the mirrored ray (n, 6); looks: codes (n,)
+    and the table they index. Diffuse and
+    translucent light, Blinn's highlight, and a mirror image by Schlick's formula,
+    which is capped: what mirrors little is rough, too.
     """
     out = np.empty((texture.shape[0], 3))
+    codes, table = looks
     for n in range(texture.shape[0]):
-        mirror, gloss = look[n].mirror, look[n].gloss
+        look = table[codes[n]]
+        mirror, gloss = look.mirror, look.gloss
         slope, cosine, half, length = 0.0, 0.0, 0.0, 0.0
         for c in range(3):
             normal, h = texture[n, 3 + c], sun[c] - seen[n, c]
@@ -161,11 +167,11 @@ def leaving(
             cosine -= normal * seen[n, c]
             half += normal * h
             length += h * h
-        direct = share[n] * max(slope, -look[n].leaf * slope)
+        direct = share[n] * max(slope, -look.leaf * slope)
         glint = 0.0
         if mirror > 0:
             if gloss >= MIRROR_GLOSS:
-                mirror += (1 - mirror) * (1 - min(1.0, abs(cosine))) ** 5
+                mirror += (min(1.0, 9 * mirror) - mirror) * (1 - min(1.0, abs(cosine))) ** 5
             if share[n] > 0 and half > 0:
                 glint = share[n] * (half / math.sqrt(length)) ** gloss * (gloss + 2) / 8
         for c in range(3):

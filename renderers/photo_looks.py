@@ -20,7 +20,7 @@ class Look:
     `unit_m` long and `course_m` high, `joint_m` apart (joints are `joint` times as bright), each varying by `unit`;
     streak: dirt running down walls; bump: how far normals wander; mirror: reflectance at right angles (0.04: glass,
     varnish); gloss: Blinn exponent of the sun's highlight (from 100 on a mirror); leaf: share of sunlight that shines
-    through.
+    through; shade: of the albedo.
     """
 
     mottle: float = 0.10
@@ -39,6 +39,7 @@ class Look:
     mirror: float = 0.0
     gloss: float = 12.0
     leaf: float = 0.0
+    shade: float = 1.0
 
 
 LOOKS: dict[str, Look] = {
@@ -54,7 +55,7 @@ LOOKS: dict[str, Look] = {
     "brick": Look(0.14, 1.5, 0.15, 0.02, 0.06, COURSES, 0.25, 0.083, 0.011, 1.45, 0.24, 0.12, 0.10),
     "plaster": Look(0.035, 1.6, 0.06, 0.025, 0.012, streak=0.07, bump=0.06),
     "stone": Look(0.16, 0.8, 0.18, 0.03, 0.05, COURSES, 0.62, 0.31, 0.014, 0.6, 0.18, 0.15, 0.14),
-    "roof_tile": Look(0.22, 1.3, 0.14, 0.03, 0.06, COURSES, 0.24, 0.33, 0.035, 0.42, 0.20, 0.18, 0.16),
+    "roof_tile": Look(0.22, 1.3, 0.14, 0.03, 0.06, COURSES, 0.24, 0.33, 0.022, 0.55, 0.20, 0.18, 0.16),
     "roof_flat": Look(0.25, 1.8, 0.25, 0.03, 0.04, streak=0.1, bump=0.1),
     "glass": Look(0.0, 1.0, 0.0, 0.1, 0.0, PANE, bump=0.004, mirror=0.07, gloss=1500),
     "window_frame": Look(0.06, 0.5, 0.03, 0.02, 0.02, streak=0.1, bump=0.02, mirror=0.03, gloss=40),
@@ -68,7 +69,7 @@ LOOKS: dict[str, Look] = {
     "skin": Look(0.06, 0.08, 0.03, 0.01, 0.04, bump=0.05, mirror=0.02, gloss=15),
     "hair": Look(0.15, 0.05, 0.25, 0.01, 0.04, bump=0.2, mirror=0.02, gloss=20),
     "bark": Look(0.25, 0.5, 0.30, 0.04, 0.10, STREAKS, 0.05, bump=0.35),
-    "foliage": Look(0.30, 0.8, 0.45, 0.07, 0.22, LEAVES, bump=0.9, mirror=0.02, gloss=10, leaf=0.35),
+    "foliage": Look(0.30, 0.8, 0.45, 0.07, 0.22, LEAVES, bump=0.9, mirror=0.02, gloss=10, leaf=0.5),
     "sign_face": Look(0.03, 0.3, 0.02, 0.02, 0.01, SIGN, bump=0.01, mirror=0.03, gloss=20),
     "lamp": Look(0.04, 0.05, 0.10, 0.01, 0.02, bump=0.15, mirror=0.08, gloss=200),
 }
@@ -78,6 +79,18 @@ TABLE = np.array(
     [astuple(look) for look in LOOKS.values()],
     dtype=[(f.name, np.int64 if f.name == "pattern" else np.float64) for f in fields(Look)],
 )
+
+
+def wetted(wetness: float) -> np.ndarray:
+    """The table on a day of that wetness (0..1): paved ground mirrors what is above it, ripples of water included."""
+    table = TABLE.copy()
+    if wetness > 0.25:
+        for kind in ("asphalt", "marking", "paving", "cobble", "concrete"):
+            row = CODES[kind]
+            table["mirror"][row], table["gloss"][row] = 0.035 * wetness, 120.0
+            table["bump"][row] *= 0.8
+            table["shade"][row] = 1 - 0.45 * wetness
+    return table
 
 
 def code_of(kind: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 
 from pipeline.scene.records import Surface
 from renderers.meshes import SurfaceCaster
@@ -78,7 +78,29 @@ def stage(source: Surface | SurfaceCaster, world_from_surface: Float[np.ndarray,
     albedo = np.array([m.albedo for m in surface.materials], np.float64).reshape(-1, 3)[surface.material]
     pose = np.eye(4) if world_from_surface is None else np.asarray(world_from_surface, np.float64)
     plates = find_plates(surface, code == CODES["sign_face"])
-    return Stage(caster, normal, code, _leaves(surface, code), seed, albedo, plates, pose)
+    leaf = _leaves(surface, code)
+    normal *= _outward(corner, leaf, surface.material)[:, None]
+    return Stage(caster, normal, code, leaf, seed, albedo, plates, pose)
+
+
+def _outward(
+    corner: Float[np.ndarray, "t 3 3"],
+    leaf: Int64[np.ndarray, "t"],
+    material: Int32[np.ndarray, "t"],
+) -> Float[np.ndarray, "t"]:
+    """-1 for crowns (by material) that are wound inwards, whose volume is negative; else 1."""
+    sign = np.ones(len(leaf))
+    crown = np.flatnonzero(leaf == CROWN)
+    if len(crown) == 0:
+        return sign
+    group, corners = material[crown], corner[crown]
+    middle = corners.mean(axis=1)
+    count = np.maximum(np.bincount(group), 1)
+    centre = np.stack([np.bincount(group, middle[:, c]) / count for c in range(3)], axis=1)
+    span = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    volume = np.bincount(group, np.einsum("ij,ij->i", middle - centre[group], span))
+    sign[crown] = np.where(volume[group] < 0, -1.0, 1.0)
+    return sign
 
 
 def _leaves(surface: Surface, code: Int64[np.ndarray, "t"]) -> Int64[np.ndarray, "t"]:

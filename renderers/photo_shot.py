@@ -11,7 +11,7 @@ from pipeline.scene.camera import Camera
 from renderers.photo_conditions import Conditions
 from renderers.photo_foliage import first_leaf_or_solid
 from renderers.photo_light import MIRROR_GLOSS, leaving, mirrored, sun_share
-from renderers.photo_looks import TABLE
+from renderers.photo_looks import wetted
 from renderers.photo_rays import Hits, Stage, rotated
 from renderers.photo_signs import draw_symbols
 from renderers.photo_sky import haze_colour, sky_radiance
@@ -75,28 +75,21 @@ def _surface_light(
     triangle, normal, depth = shot.hits.triangle[hit], shot.normal[hit], shot.hits.depth_m[hit]
     points = shot.points()
     outward = rotated(world.world_from_surface, normal)
-    texture = textured(
-        world.to_world(points),
-        outward,
-        world.code[triangle],
-        world.seed[triangle],
-        world.albedo[triangle],
-        _footprint(shot, outward, seen),
-        conditions.season,
-    )
+    place = np.concatenate([world.to_world(points), outward, _footprint(shot, outward, seen)], axis=1)
+    code, table = world.code[triangle], wetted(conditions.wetness)
+    texture = textured(place, code, world.seed[triangle], world.albedo[triangle], conditions.season, table)
     on_sign = np.flatnonzero(world.plates.of_triangle[triangle] >= 0)
     if len(on_sign):
         plate, albedo = world.plates.of_triangle[triangle[on_sign]], texture[on_sign, :3]
         draw_symbols(world.plates, plate, points[on_sign], normal[on_sign], albedo)
         texture[on_sign, :3] = albedo
-    look = TABLE[world.code[triangle]]
     share = sun_share(world, conditions, points, normal, depth > 0, shot.pixels[hit], salt + 1)
     fill = fill * np.exp(-depth / CROWN_SHADE_M)[:, None]
     arriving = np.concatenate([fill, fill], axis=1)
-    shiny = np.flatnonzero(look["gloss"] >= MIRROR_GLOSS)
+    shiny = np.flatnonzero(table["gloss"][code] >= MIRROR_GLOSS)
     tilted = rotated(world.world_from_surface.T, texture[shiny, 3:])
     arriving[shiny, 3:] = mirrored(world, conditions, points[shiny], tilted, shot.directions[hit[shiny]])
-    return leaving(texture, seen, share, arriving, look, conditions.sun, conditions.sun_light)
+    return leaving(texture, seen, share, arriving, (code, table), conditions.sun, conditions.sun_light)
 
 
 def _footprint(

@@ -14,25 +14,25 @@ import numba
 import numpy as np
 from jaxtyping import Float, Int64
 
-from renderers.photo_looks import COURSES, LEAVES, PAINT, PANE, ROAD, STONES, STREAKS, TABLE, TURF, Look
+from renderers.photo_looks import COURSES, LEAVES, PAINT, PANE, ROAD, STONES, STREAKS, TURF, Look
 from renderers.photo_noise import cells, fractal, hash01, kept, value
 
 
 def textured(
-    points: Float[np.ndarray, "n 3"],
-    normals: Float[np.ndarray, "n 3"],
+    place: Float[np.ndarray, "n 8"],
     codes: Int64[np.ndarray, "n"],
     seeds: Int64[np.ndarray, "n"],
     albedo: Float[np.ndarray, "n 3"],
-    footprint_m: Float[np.ndarray, "n 2"],
     season: float,
+    table: np.ndarray,
 ) -> Float[np.ndarray, "n 6"]:
     """World points on surfaces -> linear albedo and shading normal, deterministic in every argument.
 
-    footprint_m: what a sample covers across and along the view; blotches may alias a little, joints must not.
+    place: point, outward normal, what a sample covers across and along the view [m]; blotches may alias a little,
+    joints must not. table: the looks, by code.
     """
-    out = np.empty((len(points), 6))
-    _texture(points, normals, codes, seeds, albedo, footprint_m, season, out)
+    out = np.empty((len(place), 6))
+    _texture(place, codes, seeds, albedo, season, table, out)
     return out
 
 
@@ -175,31 +175,31 @@ def _pattern(
 
 @numba.njit(cache=True)
 def _texture(
-    points: np.ndarray,
-    normals: np.ndarray,
+    place: np.ndarray,
     codes: np.ndarray,
     seeds: np.ndarray,
     albedo: np.ndarray,
-    footprint: np.ndarray,
     season: float,
+    table: np.ndarray,
     out: np.ndarray,
 ) -> None:
     rgb, p = np.empty(3), np.empty(3)
-    for i in range(points.shape[0]):
-        look, seed, f = TABLE[codes[i]], seeds[i], 0.6 * footprint[i, 0]
+    for i in range(place.shape[0]):
+        look, seed, normal, cover = table[codes[i]], seeds[i], place[i, 3:6], place[i, 6:]
+        f = 0.6 * cover[0]
         for c in range(3):
-            p[c] = points[i, c] + 0.013 * (seed % 997)
+            p[c] = place[i, c] + 0.013 * (seed % 997)
             rgb[c] = albedo[i, c]
         x, y, z = p[0], p[1], p[2]
         blotch = fractal(x, y, z, look.mottle_m, 3, f, seed) - 0.5
         speck = fractal(x, y, z, look.grain_m, 2, f, seed + 5) - 0.5
-        shade = 1 + 2 * look.mottle * blotch + 2 * look.grain * speck
+        shade = look.shade * (1 + 2 * look.mottle * blotch + 2 * look.grain * speck)
         hue = fractal(x, y, z, look.mottle_m * 1.7, 2, f, seed + 7) - 0.5
         rgb[0] *= shade * (1 + look.tint * 2 * hue)
         rgb[1] *= shade
         rgb[2] *= shade * (1 - look.tint * 2 * hue)
-        _pattern(p, normals[i], look, footprint[i], season, seed, rgb)
-        _bump(p, normals[i], look.bump, look.grain_m * 2, f, seed, out[i, 3:])
+        _pattern(p, normal, look, cover, season, seed, rgb)
+        _bump(p, normal, look.bump, look.grain_m * 2, f, seed, out[i, 3:])
         for c in range(3):
             out[i, c] = min(0.95, max(0.004, rgb[c]))
 

@@ -238,3 +238,14 @@ def test_conditions_vary_between_sequences_and_drift_little_within():
 def test_a_black_body_of_6500_kelvin_is_white_and_a_cooler_one_red():
     np.testing.assert_allclose(kelvin_rgb(6500.0), 1.0, atol=1e-9)
     assert kelvin_rgb(3500.0)[0] > 1.3 > kelvin_rgb(3500.0)[2]
+
+
+def test_a_crown_wound_inwards_is_as_ragged_as_one_wound_outwards():
+    vertices, faces, leaves = block((-1, -1, -1), (1, 1, 1), Material("foliage", (0.06, 0.11, 0.03), 7))
+    origins = np.stack([np.full(200, -5.0), np.linspace(-0.9, 0.9, 200), np.zeros(200)], 1)
+    forward = np.broadcast_to([1.0, 0, 0], origins.shape)
+    outward, inward = (
+        first_leaf_or_solid(stage(surface((vertices, f, leaves))), origins, forward, 1e-3)
+        for f in (faces, faces[:, ::-1])
+    )
+    np.testing.assert_allclose(outward.distance, inward.distance, atol=1e-4)
