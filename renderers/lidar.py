@@ -1,9 +1,9 @@
 """A simulated spinning lidar: one turn of a 64-beam sensor over a Surface, after the HDL-64E that drove KITTI's car.
 
 A firing returns when its echo is strong enough: reflectance * sqrt(cos of incidence) * (reach / distance)^2, against a
-threshold that flickers from firing to firing. So far, dark and grazing surfaces thin out (asphalt from some 35 m), signs
-reach furthest, and panes, which mostly mirror or pass the beam, return few points. (Lambert's cosine would lose the
-road at 20 m; the root stands for its roughness.) What a beam sees behind glass, and its width, are not simulated.
+threshold that flickers from firing to firing. So far, dark and grazing surfaces thin out (asphalt from some 35 m),
+signs reach furthest, and panes, which mostly mirror or pass the beam, return few points. (Lambert's cosine would lose
+the road at 20 m; the root stands for its roughness.) What a beam sees behind glass, and its width, are not simulated.
 
 While the sensor turns the vehicle may move: every column of beams then leaves from its own pose. The world stands still
 for that tenth of a second. Points are given in the sensor's frame at the middle of the turn, when the beams face

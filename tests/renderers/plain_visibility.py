@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True)
+@numba.njit
 def blocked(occupied, start, sensor):
     """Whether the ray from the centre of voxel `start` to `sensor` (index coordinates) visits an occupied voxel."""
     at, step, left, done, inverse = start.copy(), np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3), np.zeros(3)
@@ -29,7 +29,7 @@ def blocked(occupied, start, sensor):
     return False
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(parallel=True)
 def plain_masks(occupied, sensors):
     """invalid and occluded, for sensors (P, 3) in index coordinates."""
     invalid, occluded = np.zeros(occupied.shape, np.bool_), np.zeros(occupied.shape, np.bool_)
