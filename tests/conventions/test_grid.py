@@ -54,8 +54,11 @@ def test_centres_agree_with_centre() -> None:
     assert grid.centres().shape == (3, 4, 5, 3)
 
 
+ZERO = (0.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
-    "bad", [((0, 1, 1), 0.2, (0, 0, 0)), ((1, 1, 1), 0.0, (0, 0, 0)), ((1, 1, 1), 1.0, (0, 0, float("nan")))]
+    "bad", [((0, 1, 1), 0.2, ZERO), ((1, 1, 1), 0.0, ZERO), ((1, 1, 1), 1.0, (0.0, 0.0, float("nan")))]
 )
 def test_impossible_grids_are_refused(bad) -> None:
     with pytest.raises(InputError):
