@@ -81,7 +81,7 @@ def test_far_from_the_origin_it_stays_precise():
 def test_threads_change_nothing():
     scene = Scene(
         np.random.default_rng(1).integers(0, 2, (9, 9, 9), np.uint8),
-        VoxelGrid((9,) * 3, 1.0, (2, -4.5, -4.5)),
+        VoxelGrid((9,) * 3, 1.0, (2.0, -4.5, -4.5)),
         TAXONOMY,
     )
     surface, camera = voxel_surface(scene), mounted(intrinsics(30, 30, 20), (60, 40), (0, 0.1, 0.2))
@@ -104,8 +104,11 @@ def test_an_empty_surface_shows_nothing():
     ],
 )
 def test_surfaces_that_do_not_fit_are_refused(change: dict, message: str):
+    surface = walls(5)
+    for name, value in change.items():
+        object.__setattr__(surface, name, value)  # past the types that pytest checks at construction
     with pytest.raises(InputError, match=message):
-        SurfaceCaster(Surface(**{**vars(walls(5)), **change}))
+        SurfaceCaster(surface)
 
 
 # --- voxel faces -----------------------------------------------------------------------------------------------------
@@ -129,7 +132,7 @@ def test_two_voxels_side_by_side_have_ten_faces_of_outward_normals():
 
 
 def test_faces_of_nothing_and_of_everything():
-    grid = VoxelGrid((2, 3, 4), 1.0, (0, 0, 0))
+    grid = VoxelGrid((2, 3, 4), 1.0, (0.0, 0.0, 0.0))
     assert len(voxel_surface(Scene(np.zeros(grid.shape, np.uint8), grid, TAXONOMY)).triangles) == 0
     full = voxel_surface(Scene(np.full(grid.shape, 9, np.uint8), grid, TAXONOMY))
     assert len(full.triangles) == 2 * 2 * (2 * 3 + 3 * 4 + 2 * 4)

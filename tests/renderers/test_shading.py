@@ -112,7 +112,7 @@ def test_smoothing_turns_stairs_into_a_slope():
     labels = np.zeros((24, 24, 24), np.uint8)
     for x in range(24):
         labels[x, :, : x // 3 + 1] = 9
-    grid = VoxelGrid(labels.shape, 0.2, (0, 0, 0))
+    grid = VoxelGrid(labels.shape, 0.2, (0.0, 0.0, 0.0))
     surface = smoothed_surface(Scene(labels, grid, TAXONOMY), rounds=40)
     corner = surface.vertices[surface.triangles]
     normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])

@@ -63,7 +63,7 @@ def test_one_voxel_is_met_from_all_six_sides():
 def test_a_ray_within_a_plane_belongs_to_the_voxels_above_it():
     labels = np.zeros((3, 2, 2), np.uint8)
     labels[1] = [[1, 2], [3, 4]]
-    grid = VoxelGrid((3, 2, 2), 1.0, (0, 0, 0))
+    grid = VoxelGrid((3, 2, 2), 1.0, (0.0, 0.0, 0.0))
     ends = np.array([[-1, 1.0, 1.0], [-1, 1.0, 0.5], [-1, 0.5, 1.0], [-1, 0.0, 0.0], [-1, 2.0, 0.5]])
     assert trace_rays(labels, grid, ends, np.array([1.0, 0, 0])).label.tolist() == [4, 3, 2, 1, 0]
 
@@ -71,7 +71,7 @@ def test_a_ray_within_a_plane_belongs_to_the_voxels_above_it():
 def test_through_an_edge_x_comes_before_y():
     labels = np.zeros((2, 2, 1), np.uint8)
     labels[1, 0], labels[0, 1], labels[1, 1] = 5, 6, 7
-    grid, eye = VoxelGrid((2, 2, 1), 1.0, (0, 0, 0)), np.array([0.5, 0.5, 0.5])
+    grid, eye = VoxelGrid((2, 2, 1), 1.0, (0.0, 0.0, 0.0)), np.array([0.5, 0.5, 0.5])
     hits = trace_rays(labels, grid, eye, np.array([1.0, 1.0, 0]))
     assert (hits.label[0], hits.depth[0], hits.face[0]) == (5, 0.5, -1)
     labels[1, 0] = 0
@@ -79,7 +79,7 @@ def test_through_an_edge_x_comes_before_y():
 
 
 def test_a_camera_in_a_solid_voxel_sees_out_of_it_alone():
-    grid = VoxelGrid((4, 1, 1), 1.0, (0, 0, 0))
+    grid = VoxelGrid((4, 1, 1), 1.0, (0.0, 0.0, 0.0))
     labels = np.array([1, 0, 2, 3], np.uint8).reshape(4, 1, 1)
     eye, along = np.array([0.25, 0.5, 0.5]), np.array([1.0, 0, 0])
     assert trace_rays(labels, grid, eye, along).label[0] == 2
@@ -90,7 +90,7 @@ def test_a_camera_in_a_solid_voxel_sees_out_of_it_alone():
 
 def test_on_a_boundary_nothing_is_hit_at_depth_zero():
     labels = np.arange(1, 5, dtype=np.uint8).reshape(4, 1, 1)
-    grid, eye = VoxelGrid((4, 1, 1), 1.0, (0, 0, 0)), np.array([2.0, 0.5, 0.5])
+    grid, eye = VoxelGrid((4, 1, 1), 1.0, (0.0, 0.0, 0.0)), np.array([2.0, 0.5, 0.5])
     forward, backward = (trace_rays(labels, grid, eye, np.array([s, 0, 0])) for s in (1.0, -1.0))
     assert (forward.label[0], forward.depth[0]) == (4, 1)
     assert (backward.label[0], backward.depth[0]) == (1, 1)
@@ -98,7 +98,7 @@ def test_on_a_boundary_nothing_is_hit_at_depth_zero():
 
 def test_ignored_voxels_are_empty_unless_asked_for():
     labels = np.array([0, 255, 3], np.uint8).reshape(3, 1, 1)
-    grid, rays = VoxelGrid((3, 1, 1), 1.0, (0, 0, 0)), (np.array([-1, 0.5, 0.5]), np.array([1.0, 0, 0]))
+    grid, rays = VoxelGrid((3, 1, 1), 1.0, (0.0, 0.0, 0.0)), (np.array([-1, 0.5, 0.5]), np.array([1.0, 0, 0]))
     assert trace_rays(labels, grid, *rays).label[0] == 3
     assert trace_rays(labels, grid, *rays, solid_ignored=True).label[0] == 255
 
@@ -116,7 +116,7 @@ def test_random_rays(share: float):
 
 def test_every_lattice_point_in_every_lattice_direction():
     """Origins on corners, edges, faces, middles and outside; rays run along and through all of them."""
-    grid = VoxelGrid((3, 2, 2), 1.0, (0, 0, 0))
+    grid = VoxelGrid((3, 2, 2), 1.0, (0.0, 0.0, 0.0))
     origins = np.array(list(itertools.product([-1, 0, 0.5, 1, 3, 4], [-0.5, 0, 1, 2, 2.5], [-1, 0, 0.5, 1, 2])))
     directions = np.array([d for d in itertools.product([-1, -0.5, 0, 0.5, 1], repeat=3) if any(d)])
     pairs = np.array(list(itertools.product(range(len(origins)), range(len(directions)))))
@@ -132,7 +132,7 @@ def test_every_lattice_point_in_every_lattice_direction():
 )
 def test_any_ray_meets_what_it_should(rays: list, bits: int):
     """Hypothesis tries tiny, huge, equal and zero components. Only the order of near ties may differ."""
-    grid = VoxelGrid((5, 2, 2), 1.0, (0, 0, 0))
+    grid = VoxelGrid((5, 2, 2), 1.0, (0.0, 0.0, 0.0))
     labels = np.array([bits >> n & 1 for n in range(20)], np.uint8).reshape(grid.shape)
     origins, directions = np.array(rays)[:, :3], np.array(rays)[:, 3:]
     t, voxel, _ = plain_trace(labels, grid, origins, np.where(np.abs(directions) < 1e-290, 0, directions))

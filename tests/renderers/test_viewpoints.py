@@ -114,7 +114,7 @@ def test_the_picture_has_forward_up_and_left_left():
         bird_eye_image(corner_scene(), 0)
 
 
-@pytest.mark.parametrize("grid", [SEMANTIC_KITTI_GRID, DEFAULT_GRID, VoxelGrid((32, 32, 32), 1.0, (0, 0, 0))])
+@pytest.mark.parametrize("grid", [SEMANTIC_KITTI_GRID, DEFAULT_GRID, VoxelGrid((32, 32, 32), 1.0, (0.0, 0.0, 0.0))])
 def test_the_oblique_view_shows_the_whole_box(grid: VoxelGrid):
     camera = oblique_camera(grid)
     corners = np.array(np.meshgrid(*zip(grid.origin_m, grid.upper_m, strict=True))).reshape(3, -1).T
