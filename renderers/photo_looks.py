@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-PLAIN, COURSES, STONES, ROAD, PAINT, TURF, LEAVES, STREAKS, SIGN, PANE = range(10)  # patterns
+PLAIN, COURSES, STONES, ROAD, PAINT, TURF, LEAVES, STREAKS, PANE = range(9)  # patterns
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ LOOKS: dict[str, Look] = {
     "hair": Look(0.15, 0.05, 0.25, 0.01, 0.04, bump=0.2, mirror=0.02, gloss=20),
     "bark": Look(0.25, 0.5, 0.30, 0.04, 0.10, STREAKS, 0.05, bump=0.35),
     "foliage": Look(0.30, 0.8, 0.45, 0.07, 0.22, LEAVES, bump=0.9, mirror=0.02, gloss=10, leaf=0.5),
-    "sign_face": Look(0.03, 0.3, 0.02, 0.02, 0.01, SIGN, bump=0.01, mirror=0.03, gloss=20),
+    "sign_face": Look(0.03, 0.3, 0.02, 0.02, 0.01, bump=0.01, mirror=0.03, gloss=20),
     "lamp": Look(0.04, 0.05, 0.10, 0.01, 0.02, bump=0.15, mirror=0.08, gloss=200),
 }
 

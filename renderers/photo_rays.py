@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from jaxtyping import Float, Int32, Int64
 
+from pipeline.scene.errors import InputError
 from pipeline.scene.records import Surface
 from renderers.meshes import SurfaceCaster
 from renderers.photo_looks import CODES, code_of
@@ -67,9 +68,11 @@ def _rotate(m: np.ndarray, vectors: np.ndarray, out: np.ndarray) -> None:
 
 
 def stage(source: Surface | SurfaceCaster, world_from_surface: Float[np.ndarray, "4 4"] | None = None) -> Stage:
-    """The ray structure, built here unless given, and the triangles' properties."""
+    """The ray structure, built here unless given, and the triangles' properties; InputError if there are none."""
     caster = source if isinstance(source, SurfaceCaster) else SurfaceCaster(source, threads=1)
     surface = caster.surface
+    if len(surface.triangles) == 0:
+        raise InputError("Surface", "at least one triangle to photograph", "none")
     corner = np.asarray(surface.vertices, np.float64)[surface.triangles]
     normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)

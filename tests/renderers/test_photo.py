@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.scene.camera import Camera, look_at
+from pipeline.scene.errors import InputError
 from pipeline.scene.records import Material, Surface
 from pipeline.scene.taxonomy import load_taxonomy
 from pipeline.town.materials import KINDS
@@ -238,6 +239,12 @@ def test_conditions_vary_between_sequences_and_drift_little_within():
 def test_a_black_body_of_6500_kelvin_is_white_and_a_cooler_one_red():
     np.testing.assert_allclose(kelvin_rgb(6500.0), 1.0, atol=1e-9)
     assert kelvin_rgb(3500.0)[0] > 1.3 > kelvin_rgb(3500.0)[2]
+
+
+def test_a_surface_without_triangles_is_refused():
+    nothing = replace(STREET, **{n: getattr(STREET, n)[:0] for n in ("triangles", "class_id", "instance", "material")})
+    with pytest.raises(InputError, match="at least one triangle"):
+        photograph(nothing, AHEAD, CLEAR, np.random.default_rng(0))
 
 
 def test_a_crown_wound_inwards_is_as_ragged_as_one_wound_outwards():
