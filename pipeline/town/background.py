@@ -41,7 +41,7 @@ def _wood(waves: np.ndarray, x: float, y: float) -> float:
 
 
 def _candidates(site: Site, spacing: float, reach: float, clear_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Jittered grid points within `reach` of the route and `clear_m` off every sidewalk, and their distance to the route."""
+    """Jittered points within `reach` of the route and `clear_m` off every sidewalk, and their distance from it."""
     route = site.layout.route.points[::4]
     low, high = route.min(0) - reach, route.max(0) + reach
     x, y = np.meshgrid(np.arange(low[0], high[0], spacing), np.arange(low[1], high[1], spacing), indexing="ij")

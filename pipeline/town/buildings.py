@@ -58,7 +58,7 @@ def _pick(generator: np.random.Generator, choices: tuple) -> tuple[float, float,
 
 
 def house(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
-    """A house. size: width, depth [m], storeys; style: gable, gable_front, half_hip, hip, flat, or row for a terrace."""
+    """A house. size: width, depth [m], storeys; style: gable, gable_front, half_hip, hip, flat, or row (terraced)."""
     width, depth, storeys = thing.size[0], thing.size[1], int(thing.size[2])
     look = _look(generator, ranges)
     base = float(generator.uniform(0.25, 0.6))
@@ -155,7 +155,7 @@ def shed(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
 
 
 def _walls(
-    width: float, depth: float, base: float, storeys: int, look: _Look, detail: bool, generator: np.random.Generator
+    width: float, depth: float, base: float, storeys: int, look: _Look, detail: int, generator: np.random.Generator
 ) -> Mesh:
     """Four facades; the front has the door."""
     high = base + storeys * look.storey_m

@@ -1,9 +1,13 @@
-"""A facade: a wall with recessed windows and doors. It lies in the plane y = 0, looks to -y, u = x to the right, v = z up."""
+"""A facade: a wall with recessed windows and doors.
+
+It lies in the plane y = 0 and looks to -y; u = x runs to the right, v = z up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,7 +47,7 @@ def facade(width: float, low: float, high: float, openings: Sequence[Opening], s
         for kind, pane in (("window", skins.glass), ("shop", skins.glass), ("door", skins.door)):
             chosen = holes[[o.kind == kind for o in openings]]
             if len(chosen):
-                parts.append(quads(_rectangles(chosen + [FRAME_M, FRAME_M, -FRAME_M, -FRAME_M], RECESS_M), pane))
+                parts.append(quads(_rectangles(chosen + FRAME_M * np.array([1, 1, -1, -1]), RECESS_M), pane))
                 parts.append(quads(_rectangles(_frames(chosen, kind == "window"), RECESS_M - 0.03), skins.frame))
         parts += [_sill(o, skins.sill) for o in openings if o.kind == "window"]
     return merged(parts)
@@ -66,7 +70,7 @@ def _solid(width: float, low: float, high: float, openings: Sequence[Opening]) -
         columns.setdefault((opening.u0, opening.u1), []).append(opening)
     breaks = sorted({0.0, width} | {u for span in columns for u in span})
     rectangles = []
-    for u0, u1 in zip(breaks[:-1], breaks[1:], strict=True):
+    for u0, u1 in pairwise(breaks):
         bottom = low
         for opening in sorted((o for o in openings if o.u0 <= u0 and o.u1 >= u1), key=lambda o: o.v0):
             rectangles.append((u0, bottom, u1, opening.v0))

@@ -20,7 +20,10 @@ FAR_M = 90.0  # distances are cut off here
 
 @dataclass(frozen=True)
 class Area:
-    """A marked rectangle in plan. kind: parking, island, square, drive, or void (under a building); centre [m], heading [rad], half sizes [m]."""
+    """A marked rectangle in plan: centre [m], heading [rad] and half sizes [m].
+
+    kind: parking (bays), drive (other paved parking), island, square, or void (under a building).
+    """
 
     kind: str
     x: float

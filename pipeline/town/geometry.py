@@ -22,7 +22,7 @@ from pipeline.town.scenery import DRAPED, TILTED, build
 from pipeline.town.shapes import Mesh, mesh, quads, transformed
 from pipeline.town.splits import SPLITS, Color
 from pipeline.town.things import Thing
-from pipeline.town.traffic import Mover, whereabouts
+from pipeline.town.traffic import Mover, is_present, whereabouts
 
 FAR_TREES = 12  # different meshes of a far tree, a species
 STRIDE_M = 1.4  # a walker's double step
@@ -89,7 +89,7 @@ class TownGeometry:
         patches = []
         for k, mover in enumerate(self.town.movers):
             thing = mover_at(self.town, mover, time_s)
-            if np.hypot(thing.x - centre[0], thing.y - centre[1]) < radius_m + 8:
+            if thing and np.hypot(thing.x - centre[0], thing.y - centre[1]) < radius_m + 8:
                 z = float(self.base_height(np.array([[thing.x, thing.y]]))[0])
                 placed = self._placed(self._moving_mesh(thing), thing, z)
                 patches.append(self._patch(placed, len(self.town.things) + 1 + k))
@@ -161,9 +161,11 @@ def geometry_of(town: Town) -> TownGeometry:
     return TownGeometry(town)
 
 
-def mover_at(town: Town, mover: Mover, time_s: float) -> Thing:
-    """The mover as a thing at its place at an instant; walkers in step."""
+def mover_at(town: Town, mover: Mover, time_s: float) -> Thing | None:
+    """The mover as a thing at its place at an instant, walkers in step; None while it is not on its way."""
     xy, heading, gone = whereabouts(town.layout, town.flow, mover, time_s)
+    if not is_present(town.layout, town.flow, mover, gone):
+        return None
     thing = replace(mover.thing, x=float(xy[0]), y=float(xy[1]), heading=heading)
     if thing.kind == "person":
         phase = np.round(8 * gone / STRIDE_M) / 8

@@ -93,7 +93,17 @@ def _fields(land: Land, areas: Sequence[Area], xy: np.ndarray, tile: tuple[int, 
     d = distances(land.layout, land.segments, xy)
     paved = np.minimum(d.sidewalk, area["parking"] - 1.8)
     stone = np.minimum(d.road, area["parking"]) - KERB_STONE_M
-    columns = [area["island"], area["parking"], d.road, stone, d.verge, area["drive"], paved, area["square"], area["void"]]
+    columns = [
+        area["island"],
+        area["parking"],
+        d.road,
+        stone,
+        d.verge,
+        area["drive"],
+        paved,
+        area["square"],
+        area["void"],
+    ]
     return np.stack(columns, 1)
 
 
@@ -138,5 +148,5 @@ def _step(edges: np.ndarray, height: float, one_skin: Skin) -> Mesh:
     low, high = np.array([0, 0, -0.02]), np.array([0, 0, height])
     corners = np.stack([q + low, p + low, p + high, q + high], 1).reshape(-1, 3)
     base = 4 * np.arange(len(p))[:, None]
-    faces = np.concatenate([base + [0, 1, 2], base + [0, 2, 3]])
+    faces = np.concatenate([base + np.array([0, 1, 2]), base + np.array([0, 2, 3])])
     return mesh(corners, faces, one_skin)

@@ -1,4 +1,4 @@
-"""What stands along kerbs: parked vehicles and bays, lamps, trees in verges, signs, traffic lights, crossings, people."""
+"""What stands along kerbs: parked vehicles and bays, lamps, verge trees, signs, traffic lights, crossings, people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pipeline.town.markings import Crossing, clear_stretches, stop_line_s, witho
 from pipeline.town.site import Site
 from pipeline.town.vehicles import BODIES
 
-BAY_M = (5.8, 2.2)
+BAY_M = (5.8, 2.4)
+PARKED = ("car",) * 24 + ("truck", "flatbed", "caravan", "motorcycle", "motorcycle")
 SIGNS = ("limit", "no_stop", "priority", "parking", "name", "direction")
 
 
@@ -53,7 +54,7 @@ def furnish(site: Site, crossings: list[Crossing]) -> None:
 
 
 def _park(site: Site, side: Side, start: float, end: float) -> None:
-    """Vehicles along a kerb: on the carriageway's parking strip, or in bays cut into the verge or the sidewalk's front."""
+    """Vehicles along a kerb: on the carriageway's parking strip, or in bays cut into the verge."""
     road = side.road
     in_bays = road.verge_m > 2.2 and site.chance(0.65)
     if road.parking_m == 0 and not in_bays:
@@ -73,6 +74,7 @@ def _park(site: Site, side: Side, start: float, end: float) -> None:
                 s += length
                 continue
             site.areas.append(Area("parking", *bay))
+            site.take(bay)
         if site.chance(share):
             _parked_vehicle(site, side, middle, n)
         s += length
@@ -81,25 +83,21 @@ def _park(site: Site, side: Side, start: float, end: float) -> None:
 def _parked_vehicle(site: Site, side: Side, s: float, n: float) -> None:
     x, y, _ = side.spot(s, n)
     heading = _lane_heading(side, s) + (np.pi if site.chance(0.06) else 0.0)
-    what = site.draw(0, 1)
-    if what < 0.88:
-        site.put("car", (x, y, heading, 2.42, 0.93), (), site.pick(tuple(BODIES)))
-    elif what < 0.92:
-        site.put("truck", (x, y, heading, 2.75, 0.98), (5.4, 1.95, site.draw(2.5, 2.8)), site.pick(["box", "tipper"]))
-    elif what < 0.95:
-        site.put("trailer", (x, y, heading, 2.7, 1.0), (4.0, 1.95, site.draw(0.9, 1.2)), "flatbed")
-    elif what < 0.97:
-        site.put(
-            "trailer",
-            (x - 0.45 * np.cos(heading), y - 0.45 * np.sin(heading), heading, 2.2, 1.02),
-            (3.8, 2.0, 2.45),
-            "caravan",
-        )
-    else:
-        for k in (-1, 1):
-            u = 1.1 * k
-            spot = (x + u * np.cos(heading), y + u * np.sin(heading), heading + site.draw(0.9, 1.2), 0.9, 0.35)
+    what = site.deal("parked", PARKED)
+    c, u = np.cos(heading), np.sin(heading)
+    if what == "truck":
+        size = (5.4, 1.95, site.draw(2.5, 2.8))
+        site.put("truck", (x, y, heading, 2.75, 0.98), size, site.pick(["box", "tipper"]))
+    elif what == "flatbed":
+        site.put("trailer", (x, y, heading, 2.7, 1.0), (4.0, 1.95, site.draw(0.9, 1.2)), what)
+    elif what == "caravan":
+        site.put("trailer", (x - 0.45 * c, y - 0.45 * u, heading, 2.2, 1.02), (3.8, 2.0, 2.45), what)
+    elif what == "motorcycle":
+        for k in (-1.1, 1.1):
+            spot = (x + k * c, y + k * u, heading + site.draw(0.9, 1.2), 0.9, 0.35)
             site.put("motorcycle", spot, (), site.pick(["scooter", "road"]))
+    else:
+        site.put("car", (x, y, heading, 2.42, 0.93), (), site.pick(tuple(BODIES)))
 
 
 def _lane_heading(side: Side, s: float) -> float:
@@ -118,7 +116,7 @@ def _lamps(site: Site, side: Side, start: float, end: float) -> None:
         if site.is_free(footprint):
             x, y, heading = footprint[:3]
             site.put("lamp", (x, y, heading - np.pi / 2, 0.12, 0.12), (height,), style)
-            if site.chance(0.12):
+            if site.chance(0.25):
                 spot = side.footprint(float(s) + 0.9, side.road.half_m + 0.45, 0.9, 0.28)
                 if site.is_free(spot):
                     site.put("bicycle", spot)
@@ -140,7 +138,7 @@ def _verge_trees(site: Site, side: Side, start: float, end: float) -> None:
 
 
 def _street_signs(site: Site, side: Side, start: float, end: float) -> None:
-    for s in np.arange(start + site.draw(1, 6), end, site.draw(22, 45)):
+    for s in np.arange(start + site.draw(1, 6), end, site.draw(40, 80)):
         _put_sign(site, side, float(s), site.pick(SIGNS))
     if site.chance(0.12):
         for s in np.arange(start + 1, min(start + 14, end), 1.6):
@@ -152,7 +150,7 @@ def _street_signs(site: Site, side: Side, start: float, end: float) -> None:
 def _put_sign(site: Site, side: Side, s: float, style: str) -> None:
     """A sign beside the kerb that faces the drivers on its side."""
     footprint = side.footprint(s, side.road.half_m + 0.42, 0.1, 0.1)
-    if site.is_free(footprint):
+    if site.is_free(footprint) and site.distances(np.array([footprint[:2]])).road[0] > 0.2:
         x, y, _ = footprint[:3]
         facing = _lane_heading(side, s) + np.pi + site.draw(-0.06, 0.06)
         site.put("sign", (x, y, facing, 0.1, 0.1), (site.draw(2.2, 2.6),), style)
@@ -171,23 +169,32 @@ def _mouth_signs(site: Site, mouth: Mouth) -> None:
     main, side_road = layout.roads[mouth.main], layout.roads[mouth.side]
     stop = stop_line_s(layout, mouth.side, main)
     side = Side(side_road, 1)
-    if stop > side_road.path.length_m:
+    if stop + 8 > side_road.path.length_m:
         return
+    if site.chance(0.4):
+        _refuge(site, side, stop)
     if site.chance(0.65):
         _put_sign(site, side, stop + 0.3, "yield")
         return
     for place, s in ((side, stop + 0.3), (Side(main, -1), mouth.main_s_m - side_road.edge_m - 3)):
         footprint = place.footprint(s, place.road.half_m + 0.4, 0.15, 0.15)
-        if site.is_free(footprint):
+        if site.is_free(footprint) and site.distances(np.array([footprint[:2]])).road[0] > 0.2:
             x, y, _ = footprint[:3]
             facing = _lane_heading(place, s) + np.pi
             site.put("traffic_light", (x, y, facing, 0.15, 0.15), (), site.pick(["red", "green"]))
 
 
+def _refuge(site: Site, side: Side, stop: float) -> None:
+    """A narrow traffic island in the middle of a side road's mouth, with its sign."""
+    x, y, heading = side.spot(stop + 3.0, 0.0)
+    site.areas.append(Area("island", x, y, heading, 2.4, 0.36))
+    site.put("sign", (x, y, heading, 0.1, 0.1), (1.1,), "limit")
+
+
 def _standing_people(site: Site, side: Side, start: float, end: float) -> None:
     """People who stand and talk at the back of the sidewalk."""
     for s in np.arange(start, end, 16.0):
-        if not site.chance(0.22):
+        if not site.chance(0.1):
             continue
         for _ in range(int(site.generator.integers(1, 4))):
             where, n = float(s) + site.draw(0, 3), side.road.edge_m - site.draw(0.3, 0.42)

@@ -66,7 +66,7 @@ class Layout:
 
 @dataclass
 class _Pen:
-    """Where drawing stands: `route` and the current `road` as lists of points, finished roads, wishes for side roads."""
+    """Where drawing stands: points of the `route` and of the current `road`, finished roads, wishes for side roads."""
 
     xy: Float[np.ndarray, "2"]
     heading: float
@@ -208,8 +208,8 @@ def _side_road(
 
 def _widths(generator: np.random.Generator, ranges: Ranges, side: bool = False) -> dict[str, float | int]:
     lanes = 2 if not side and generator.random() < 0.12 else 1
-    parking = float(generator.choice([0.0, 2.1])) if lanes == 1 else 0.0
-    verge = float(generator.choice([0.0, 0.0, generator.uniform(2.3, 3.2)]))
+    parking = float(generator.choice([0.0, 2.3])) if lanes == 1 else 0.0
+    verge = float(generator.choice([0.0, generator.uniform(2.5, 3.3)]))
     return {
         "lanes": lanes,
         "lane_m": _draw(generator, ranges.lane_width_m),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pipeline.town.plants import SPECIES
 from pipeline.town.site import Footprint, Site
 from pipeline.town.vehicles import BODIES
 
-STYLES = ("garden", "garden", "garden", "front", "green", "green", "hall", "terrace")
+STYLES = ("garden", "garden", "garden", "front", "green", "green", "green", "hall", "hall", "terrace")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Side:
     sign: int
 
     def spot(self, s: float, n: float) -> tuple[float, float, float]:
-        """x, y [m] and heading [rad] at s along the road and n outward; at that heading, +y points away from the road."""
+        """x, y [m] and heading [rad] at s along the road and n outward; +y of that frame points away from the road."""
         xy, heading = at(self.road.path, s, self.sign * n)
         return float(xy[0]), float(xy[1]), float(heading) + (0.0 if self.sign > 0 else np.pi)
 
@@ -46,7 +47,7 @@ def line_roads(site: Site) -> None:
 
 def _garden(site: Site, side: Side, start: float, end: float) -> None:
     """Detached houses in gardens, fenced."""
-    kind, s = site.pick(["fence", "fence", "hedge", "hedge", "wall", "open"]), start
+    kind, s = site.pick(["fence", "fence", "fence", "hedge", "hedge", "wall", "wall", "open"]), start
     setback = site.draw(3.0, 6.5)
     while s + 12 < end:
         width = site.draw(*site.ranges.house_width_m)
@@ -72,6 +73,7 @@ def _house_lot(site: Site, side: Side, span: tuple[float, float], house: tuple[f
     site.put_at("house", footprint, (x, y), (width, depth, storeys), site.pick(site.ranges.house_roofs))
     gate = s0 + 1.9 if gate_at_start else s1 - 1.9
     _drive(site, side, gate, setback)
+    _bicycles(site, side, middle, 0.15)
     _frontage(site, side, (s0, s1), gate, middle, kind)
     _garden_plants(site, side, (s0, s1), gate, setback, depth)
 
@@ -115,11 +117,11 @@ def _frontage(site: Site, side: Side, span: tuple[float, float], gate: float, do
 
 
 def run(site: Site, side: Side, span: tuple[float, float], n: float, what: tuple[str, str, float]) -> None:
-    """A fence or hedge along the road, in pieces short enough to follow a bend; pieces that would bar a way are left out."""
+    """A fence or hedge along the road, in pieces that follow its bends; pieces in the way of something are left out."""
     kind, style, height = what
     count = max(int(np.ceil((span[1] - span[0]) / 8.0)), 1)
     stops = np.linspace(span[0], span[1], count + 1)
-    for a, b in zip(stops[:-1], stops[1:], strict=True):
+    for a, b in pairwise(stops):
         (xa, ya, _), (xb, yb, _) = side.spot(a, n), side.spot(b, n)
         straight(site, (xa, ya), (xb, yb), kind, style, height)
 
@@ -153,15 +155,15 @@ def _garden_plants(
             "shrub",
             site.draw(0.6, 1.8),
         )
-    if site.chance(0.55) and setback > 3.5:
+    if site.chance(0.8) and setback > 3.5:
         plant(site, side, site.draw(s0 + 2, s1 - 2), edge + setback * 0.5, "tree")
     back = edge + setback + depth
     for _ in range(int(site.generator.integers(1, 4))):
         plant(site, side, site.draw(s0, s1), back + site.draw(1.5, 10), "tree")
     for end in (s0, s1):
         a, b = side.spot(end, edge + 0.8), side.spot(end, back + 4)
-        if site.chance(0.7):
-            kind = "hedge" if site.chance(0.6) else "fence"
+        if site.chance(0.9):
+            kind = "hedge" if site.chance(0.4) else "fence"
             style = "" if kind == "hedge" else site.pick(["mesh", "boards"])
             for k in range(3):
                 p = tuple(np.array(a[:2]) + (np.array(b[:2]) - a[:2]) * k / 3)
@@ -169,10 +171,12 @@ def _garden_plants(
                 straight(site, p, q, kind, style, site.draw(1.1, 2.0))
 
 
-def plant(site: Site, side: Side, s: float, n: float, kind: str, height: float = 0.0, species: str = "") -> None:
-    """A tree or shrub at (s, n outward), if there is room for it off the sidewalk."""
+def plant(
+    site: Site, side: Side, s: float, n: float, kind: str, height: float = 0.0, species: str = "", crowd: float = 1.0
+) -> None:
+    """A tree or shrub at (s, n outward), if there is room for it off the sidewalk; `crowd` < 1 lets shrubs touch."""
     room = 0.55 if kind == "tree" else 0.45 * height
-    footprint = side.footprint(s, n, room, room)
+    footprint = side.footprint(s, n, crowd * room, crowd * room)
     if not (site.is_free(footprint) and site.off_road(footprint, 0.05)):
         return
     if kind == "tree":
@@ -195,10 +199,13 @@ def _front(site: Site, side: Side, start: float, end: float) -> None:
             site.put_at(
                 "block", footprint, (x, y), (width, depth, levels), "shop" if shops and site.chance(0.6) else "flats"
             )
-            _bicycles(site, side, s + width / 2, 0.35)
+            _bicycles(site, side, s + width / 2, 0.6)
         else:
             _thicket(site, side, s, s + width, 0.3)
         s += width + (site.draw(2.5, 4.5) if site.chance(0.15) else 0.0)
+    if site.chance(0.35):
+        x, y, heading = side.spot((start + end) / 2, side.road.edge_m + 19)
+        site.areas.append(Area("square", x, y, heading, (end - start) / 2, 6.0))
     for _ in range(int((end - start) / 9)):
         plant(site, side, site.draw(start, end), side.road.edge_m + site.draw(15, 26), "tree")
 
@@ -206,7 +213,7 @@ def _front(site: Site, side: Side, start: float, end: float) -> None:
 def _terrace(site: Site, side: Side, start: float, end: float) -> None:
     """A row of small houses of one kind with little front gardens."""
     width, depth, setback, s = site.draw(6.0, 7.5), site.draw(9, 10.5), site.draw(2.2, 3.6), start + 1
-    kind = site.pick(["hedge", "wall", "fence", "open"])
+    kind = site.pick(["hedge", "wall", "fence", "fence"])
     while s + width < end:
         n = side.road.edge_m + setback + depth / 2
         footprint = side.footprint(s + width / 2, n, width / 2 - 0.05, depth / 2)
@@ -231,17 +238,29 @@ def _terrace(site: Site, side: Side, start: float, end: float) -> None:
 
 def _green(site: Site, side: Side, start: float, end: float) -> None:
     """A park, an orchard or the open edge of town."""
-    edge, border = side.road.edge_m, site.pick(["hedge", "fence", "none", "trees", "none"])
+    edge, border = side.road.edge_m, site.pick(["hedge", "fence", "fence", "belt", "belt", "none"])
     if border == "hedge":
         run(site, side, (start, end), edge + 0.5, ("hedge", "", site.draw(*site.ranges.hedge_height_m)))
     elif border == "fence":
         style = site.pick(site.ranges.fence_kinds)
         run(site, side, (start, end), edge + 0.4, ("fence", style, site.draw(1.0, 1.9)))
+    elif border == "belt":
+        _belt(site, side, start, end)
     if site.chance(0.4):
         species = site.pick(site.ranges.tree_species)
         for s in np.arange(start + 2, end, site.draw(*site.ranges.tree_spacing_m)):
             plant(site, side, float(s), edge + 1.9, "tree", 0.0, species)
     _thicket(site, side, start, end, site.draw(0.3, 1.5))
+
+
+def _belt(site: Site, side: Side, start: float, end: float) -> None:
+    """A dense strip of high shrubs, as grows along roads and railways."""
+    height, depth = site.draw(1.6, 3.2), int(site.generator.integers(1, 4))
+    for row in range(depth):
+        for s in np.arange(start + 1, end - 1, 0.75 * height):
+            n = side.road.edge_m + 0.55 * height + 0.5 + row * 0.8 * height
+            tall = height * site.draw(0.7, 1.2)
+            plant(site, side, float(s) + site.draw(-0.3, 0.3), n + site.draw(0, 0.4), "shrub", tall, "", 0.55)
 
 
 def _thicket(site: Site, side: Side, start: float, end: float, density: float) -> None:
@@ -304,7 +323,7 @@ def _bicycles(site: Site, side: Side, s: float, p: float) -> None:
     if not site.chance(p):
         return
     for k in range(int(site.generator.integers(1, 4))):
-        kind = "bicycle" if site.chance(0.75) else "motorcycle"
+        kind = "bicycle" if site.chance(0.65) else "motorcycle"
         footprint = side.footprint(s + 2.1 * k - 2, side.road.edge_m - 0.38, 1.0, 0.3)
         x, y, heading, _, _ = footprint
         if site.is_free(footprint) and site.distances(np.array([[x, y]])).road[0] > 0.9:

@@ -1,4 +1,4 @@
-"""Paint and manholes on carriageways: lane lines, stop lines, zebra crossings, bays. Polygons in plan, a hair above it."""
+"""Paint and manholes on carriageways: lane lines, stop lines, zebra crossings, bays; polygons in plan."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def path_through(points: np.ndarray, step_m: float = 1.0) -> Path:
 
 
 def at(path: Path, s: np.ndarray | float, n: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (..., 2) [m] and headings (...) [rad] at arc lengths s, n metres to the left; straight on past the ends."""
+    """Places (..., 2) [m] and headings (...) [rad] at arc lengths s, n metres to the left; straight past the ends."""
     s = np.asarray(s, float)
     heading = np.interp(s, path.s, path.heading)
     over = s - np.clip(s, 0, path.length_m)

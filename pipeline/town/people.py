@@ -51,7 +51,7 @@ def _figure(
     for side, knee, foot, hand in zip((1, -1), knees, feet, hands, strict=True):
         top = h + np.array([0, side * 0.09, 0.02])
         parts.append(tube(np.array([top, knee, foot]), np.array([0.095, 0.07, 0.05]), cloth[1], 6))
-        parts.append(icosphere(np.array(foot) + [0.06, 0, -0.005], (0.13, 0.05, 0.05), shoe, 0))
+        parts.append(icosphere(np.array(foot) + np.array([0.06, 0, -0.005]), (0.13, 0.05, 0.05), shoe, 0))
         shoulder = n + np.array([0, side * 0.19, -0.06])
         elbow = (shoulder + hand) / 2 + np.array([-0.05, side * 0.05, -0.02])
         parts.append(tube(np.array([shoulder, elbow, hand]), np.array([0.058, 0.047, 0.035]), cloth[0], 5))
@@ -61,10 +61,10 @@ def _figure(
     parts.append(icosphere(head, (0.10, 0.08, 0.125), flesh, 1))
     if helmet:
         shell = skin(class_name, "plastic", vary(generator, CLOTHES[int(generator.integers(len(CLOTHES)))], 0.3))
-        parts.append(icosphere(head + [-0.01, 0, 0.045], (0.135, 0.115, 0.11), shell, 1))
+        parts.append(icosphere(head + np.array([-0.01, 0, 0.045]), (0.135, 0.115, 0.11), shell, 1))
     else:
         hair = skin(class_name, "hair", HAIR[int(generator.integers(len(HAIR)))])
-        parts.append(icosphere(head + [-0.025, 0, 0.035], (0.10, 0.088, 0.11), hair, 1))
+        parts.append(icosphere(head + np.array([-0.025, 0, 0.035]), (0.10, 0.088, 0.11), hair, 1))
     return merged(parts)
 
 
@@ -116,14 +116,21 @@ def bicycle(thing: Thing, generator: np.random.Generator, ranges: Ranges, class_
     parts = [tube(np.array(line), np.array(0.02), paint, 5) for line in lines]
     parts.append(
         tube(
-            np.array([bar + [-0.12, 0.28, 0], bar + [0, 0.12, 0.01], bar + [0, -0.12, 0.01], bar + [-0.12, -0.28, 0]]),
+            np.array(
+                [
+                    bar + np.array([-0.12, 0.25, 0]),
+                    bar + np.array([0, 0.12, 0.01]),
+                    bar + np.array([0, -0.12, 0.01]),
+                    bar + np.array([-0.12, -0.25, 0]),
+                ]
+            ),
             np.array(0.015),
             dark,
             4,
         )
     )
-    parts.append(box(seat + [-0.14, -0.08, 0], seat + [0.12, 0.08, 0.06], dark))
-    parts.append(box(crank + [-0.1, -0.13, -0.02], crank + [0.1, 0.13, 0.02], dark))
+    parts.append(box(seat + np.array([-0.14, -0.08, 0]), seat + np.array([0.12, 0.08, 0.06]), dark))
+    parts.append(box(crank + np.array([-0.1, -0.13, -0.02]), crank + np.array([0.1, 0.13, 0.02]), dark))
     return merged(
         [*parts, *_spoked_wheel(class_name, -0.52, 0.32, 0.022), *_spoked_wheel(class_name, 0.55, 0.32, 0.022)]
     )
@@ -133,7 +140,7 @@ def bicyclist(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> M
     """A person riding a bicycle, both of the class bicyclist."""
     machine = bicycle(thing, generator, ranges, "bicyclist")
     knees, feet = [(0.18, 0.1, 0.72), (0.12, -0.1, 0.60)], [(-0.02, 0.12, 0.38), (-0.12, -0.12, 0.22)]
-    hands = [(0.24, 0.26, 1.05), (0.24, -0.26, 1.05)]
+    hands = [(0.24, 0.24, 1.05), (0.24, -0.24, 1.05)]
     rider = _figure(
         "bicyclist", generator, (-0.22, 0, 0.95), (0.04, 0, 1.42), knees, feet, hands, generator.random() < 0.5
     )

@@ -79,7 +79,7 @@ def _crown(
     """Centres (k, 3) and radii (k,) of a crown's clumps, all of it above `foot`."""
     span = height - foot
     half = span * species.width_share / 2
-    k = species.clumps if detail else (species.clumps + 1) // 2
+    k = species.clumps if detail else species.clumps // 3
     share = (np.arange(k) + generator.uniform(0.1, 0.9, k)) / k  # from the crown's foot to its top
     profile = {
         "round": np.sqrt(np.maximum(1 - (2 * share - 1) ** 2, 0.05)),
@@ -93,7 +93,7 @@ def _crown(
     if species.crown in ("cone", "column"):
         radius, size = radius * 0.45, np.clip(half * profile, 0.25, span / 4) * generator.uniform(0.85, 1.15, k)
     z = np.maximum(foot + share * span - 0.3 * size, foot + 0.8 * size)
-    grown = size if detail else size * 1.2
+    grown = size if detail else size * 1.35
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1), grown
 
 
@@ -141,12 +141,12 @@ def shrub(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
         int(generator.integers(4))
     ]
     leaf = skin("vegetation", "foliage", vary(generator, tone, 0.25, 0.12), texture_seed(generator))
-    k = int(generator.integers(3, 6))
+    k = int(generator.integers(3, 6)) if thing.detail else 2
     centres = generator.normal(0, 0.3, (k, 3)) * height * np.array([1, 1, 0])
     radii = height * generator.uniform(0.38, 0.55, k)
     centres[:, 2] = height * generator.uniform(0.25, 0.55, k)
     parts = [_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0)]
-    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, (5, 10, 24)[thing.detail], 0.25)])
+    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, (4, 9, 18)[thing.detail], 0.25)])
 
 
 def hedge(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:

@@ -12,7 +12,7 @@ GABLE_SHARE = {"gable": 1.0, "half_hip": 0.6, "hip": 0.0}  # how much of the end
 
 
 def pitched_roof(width: float, depth: float, eaves: float, pitch: float, kind: str, tiles: Skin, wall: Skin) -> Mesh:
-    """A roof whose ridge runs along x; `kind` is a key of GABLE_SHARE; eaves: height of the walls' top [m], pitch [rad]."""
+    """A roof whose ridge runs along x. kind: a key of GABLE_SHARE; eaves: the walls' height [m]; pitch [rad]."""
     share, o, t = GABLE_SHARE[kind], OVERHANG_M, np.tan(pitch)
     y_hip = -o + share * (depth / 2 + o)  # where, going up the slope, the hip begins
     x_low, x_high = -o, width + o

@@ -94,7 +94,7 @@ def quads(corners: np.ndarray, one_skin: Skin) -> Mesh:
     """Flat four-cornered faces (k, 4, 3), counter-clockwise as seen from outside [m]."""
     corners = np.asarray(corners, float).reshape(-1, 4, 3)
     base = 4 * np.arange(len(corners))[:, None]
-    faces = np.concatenate([base + [0, 1, 2], base + [0, 2, 3]])
+    faces = np.concatenate([base + np.array([0, 1, 2]), base + np.array([0, 2, 3])])
     return mesh(corners.reshape(-1, 3), faces, one_skin)
 
 

@@ -49,6 +49,7 @@ class Site:
         self.things: list[Thing] = []
         self.areas: list[Area] = []
         self._cells: dict[tuple[int, int], list[Footprint]] = {}
+        self._decks: dict[str, list[str]] = {}
         self._route = layout.route.points[::4]
 
     def chance(self, p: float) -> bool:
@@ -59,6 +60,12 @@ class Site:
 
     def pick(self, choices: Sequence[str]) -> str:
         return choices[int(self.generator.integers(len(choices)))]
+
+    def deal(self, deck: str, cards: tuple[str, ...]) -> str:
+        """The next of some names, each as often as it is in `cards`, in random order: rare ones are sure to turn up."""
+        if not self._decks.get(deck):
+            self._decks[deck] = [str(name) for name in self.generator.permutation(cards)]
+        return self._decks[deck].pop()
 
     def distances(self, points: np.ndarray) -> Distances:
         return distances(self.layout, self.segments, np.asarray(points, float).reshape(-1, 2))
@@ -100,7 +107,7 @@ class Site:
             self.areas.append(Area("void", fx, fy, heading, *inner))
         x, y = float(origin[0]), float(origin[1])
         seed = int(self.generator.integers(1, 1 << 31))
-        close, near = (15.0, 32.0) if kind in ("tree", "shrub") else (24.0, 48.0)
+        close, near = {"tree": (15.0, 32.0), "shrub": (10.0, 30.0)}.get(kind, (24.0, 48.0))
         distance = self.from_route(x, y)
         detail = 2 if distance < close else int(distance < near)
         self.things.append(Thing(kind, x, y, float(footprint[2]), seed, tuple(map(float, size)), style, detail))

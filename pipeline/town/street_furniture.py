@@ -101,7 +101,7 @@ def mast(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
 
 
 def fence(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
-    """A fence along x from 0 to its length. size: length, height [m]; style: picket, bars, mesh, boards, rails, wall."""
+    """A fence along x from 0 on. size: length, height [m]; style: picket, bars, mesh, boards, rails, wall."""
     length, height = thing.size
     make = {"picket": _picket, "bars": _bars, "mesh": _mesh_fence, "boards": _boards, "rails": _rails, "wall": _wall}
     return make[thing.style](length, height, generator, thing.detail)
@@ -124,44 +124,44 @@ def _uprights(x0: np.ndarray, x1: np.ndarray, half: float, span: tuple[float, fl
     return boxes(low, high, one_skin)
 
 
-def _picket(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _picket(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     tone: Color = ((0.30, 0.20, 0.11), (0.6, 0.6, 0.58), (0.16, 0.10, 0.06))[int(generator.integers(3))]
     wood = skin("fence", "wood", vary(generator, tone, 0.2), texture_seed(generator))
     rails = [box((0, -0.04, z), (length, -0.015, z + 0.07), wood) for z in (0.25, height - 0.3)]
-    slats = _slats(length, 0.15 if detail else 0.3, 0.09 if detail else 0.2, (0.06, height), wood)
+    slats = _slats(length, 0.15 if detail else 0.6, 0.09 if detail else 0.4, (0.06, height), wood)
     return merged([*rails, slats, _posts(length, 2.2, 0.045, height, wood)])
 
 
-def _bars(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _bars(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     metal = skin("fence", "metal", vary(generator, (0.05, 0.06, 0.055), 0.4))
     stone = skin("fence", "concrete", vary(generator, (0.28, 0.27, 0.25)), texture_seed(generator))
     foot = box((0, -0.12, -0.4), (length, 0.12, 0.35), stone)
     rails = [box((0, -0.02, z), (length, 0.02, z + 0.04), metal) for z in (0.45, height - 0.12)]
-    bars = _slats(length, 0.13 if detail else 0.26, 0.022 if detail else 0.04, (0.35, height), metal)
+    bars = _slats(length, 0.13 if detail else 0.52, 0.022 if detail else 0.06, (0.35, height), metal)
     return merged([foot, *rails, bars, _posts(length, 2.5, 0.04, height, metal)])
 
 
-def _mesh_fence(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _mesh_fence(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     wire = skin("fence", "metal", vary(generator, (0.07, 0.14, 0.08) if generator.random() < 0.6 else METAL, 0.3))
-    spacing = 0.2 if detail else 0.4
+    spacing = 0.2 if detail else 0.7
     rows = [box((0, -0.006, z), (length, 0.006, z + 0.012), wire) for z in np.arange(0.06, height, spacing)]
     columns = _slats(length, spacing, 0.012, (0.05, height), wire)
     return merged([*rows, columns, _posts(length, 2.5, 0.03, height + 0.05, wire)])
 
 
-def _boards(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _boards(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     wood = skin("fence", "wood", vary(generator, (0.24, 0.16, 0.09), 0.3), texture_seed(generator))
     panels = [box((x, -0.02, 0.05), (min(x + 1.78, length), 0.02, height), wood) for x in np.arange(0, length, 1.8)]
     return merged([*panels, _posts(length, 1.8, 0.05, height + 0.06, wood)])
 
 
-def _rails(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _rails(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     metal = skin("fence", "metal", vary(generator, (0.42, 0.43, 0.44)))
     bands = [box((0, 0.04, z), (length, 0.09, z + 0.24), metal) for z in (0.42, 0.42 + 0.26)]
     return merged([*bands, _posts(length, 2.0, 0.05, 0.85, metal)])
 
 
-def _wall(length: float, height: float, generator: np.random.Generator, detail: bool) -> Mesh:
+def _wall(length: float, height: float, generator: np.random.Generator, detail: int) -> Mesh:
     seed = texture_seed(generator)
     kind = str(generator.choice(["brick", "plaster", "stone", "concrete"]))
     tone: dict[str, Color] = {

@@ -58,7 +58,7 @@ def surface_at(town: Town, frame: int, seen_from: int | None = None, radius_m: f
     number, materials, classes = _renumbered(geometry, whole.skin)
     vehicle = np.linalg.inv(pose(town, frame if seen_from is None else seen_from))
     return Surface(
-        vertices=whole.vertices @ vehicle[:3, :3].T + vehicle[:3, 3],
+        vertices=_moved(whole.vertices, vehicle),
         triangles=whole.triangles,
         class_id=classes[number],
         instance=whole.instance,
@@ -66,6 +66,12 @@ def surface_at(town: Town, frame: int, seen_from: int | None = None, radius_m: f
         materials=materials,
         taxonomy=TAXONOMY,
     )
+
+
+def _moved(points: np.ndarray, target_from_source: np.ndarray) -> np.ndarray:
+    """Points in another frame; sums of three products, not BLAS, so the bytes don't depend on its threads."""
+    x, y, z = np.ascontiguousarray(points.T)
+    return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in target_from_source[:3]], axis=1)
 
 
 def _tiles_near(centre: np.ndarray, radius_m: float) -> list[tuple[int, int]]:
@@ -90,9 +96,7 @@ def _within(patch: Patch, centre: np.ndarray, radius_m: float) -> Patch:
     return Patch(patch.vertices, patch.triangles[near], patch.skin[near], patch.instance[near])
 
 
-def _renumbered(
-    geometry: TownGeometry, skins: np.ndarray
-) -> tuple[np.ndarray, tuple[Material, ...], np.ndarray]:
+def _renumbered(geometry: TownGeometry, skins: np.ndarray) -> tuple[np.ndarray, tuple[Material, ...], np.ndarray]:
     """Skins numbered by first use: (number a triangle, materials, class ids), independent of earlier frames."""
     first = np.full(len(geometry.skins), len(skins), np.int64)
     first[skins[::-1]] = np.arange(len(skins))[::-1]

@@ -17,6 +17,8 @@ from pipeline.town.site import Site
 from pipeline.town.things import Thing
 from pipeline.town.vehicles import BODIES
 
+MOVING = ("car",) * 9 + ("motorcyclist", "motorcyclist", "truck", "bus")
+
 
 @dataclass(frozen=True)
 class Mover:
@@ -62,12 +64,12 @@ def way_of(layout: Layout, flow: Flow, name: str) -> Path:
 
 
 def whereabouts(layout: Layout, flow: Flow, mover: Mover, time_s: float) -> tuple[np.ndarray, float, float]:
-    """Place in plan (2,) [m], heading [rad] and distance gone [m] of a mover at an instant."""
+    """Place in plan (2,) [m], heading [rad] and distance gone [m] of a mover at an instant; see `is_present`."""
     way = way_of(layout, flow, mover.way)
     flip = 0.0
     if mover.law == "flow":
         law = flow.with_s if mover.way == "with" else flow.against_s
-        s = float(np.interp(time_s + mover.start, law, way.s))
+        s = float(np.interp(time_s + mover.start, law, way.s, left=-1.0, right=way.length_m + 1.0))
     else:
         s = mover.start + mover.speed_mps * time_s
         if mover.law == "pacing":
@@ -78,6 +80,11 @@ def whereabouts(layout: Layout, flow: Flow, mover: Mover, time_s: float) -> tupl
             s = min(max(s, mover.low), mover.high)
     xy, heading = at(way, s, mover.n)
     return xy, float(heading) + flip, s
+
+
+def is_present(layout: Layout, flow: Flow, mover: Mover, gone_m: float) -> bool:
+    """Whether a mover is on its way: not before its start, nor past its end."""
+    return 0 <= gone_m <= way_of(layout, flow, mover.way).length_m
 
 
 def make_traffic(site: Site, flow: Flow, main: Road, start_s: float, duration_s: float) -> list[Mover]:
@@ -97,14 +104,15 @@ def _thing(site: Site, kind: str, size: tuple[float, ...] = (), style: str = "")
 
 def _vehicle(site: Site, longest_m: float) -> tuple[Thing, float]:
     """A motor vehicle no longer than allowed, and its length [m]."""
-    what = site.draw(0, 1)
-    if what < 0.12:
-        return _thing(site, "motorcyclist", (), site.pick(["scooter", "road"])), 2.2
-    if what < 0.22:
+    what = site.deal("moving", MOVING)
+    if what == "motorcyclist":
+        return _thing(site, what, (), site.pick(["scooter", "road"])), 2.2
+    if what == "truck":
         length = min(site.draw(5.6, 9.0), longest_m)
-        return _thing(site, "truck", (length, 2.3, site.draw(2.9, 3.5)), site.pick(["box", "tipper"])), length
-    if what < 0.30 and longest_m > 11:
-        return _thing(site, "bus", (site.draw(10.5, 12), 2.4, 3.0)), 12.0
+        return _thing(site, what, (length, 2.25, site.draw(2.9, 3.5)), site.pick(["box", "tipper"])), length
+    if what == "bus":
+        size = (site.draw(10.5, 12), 2.4, 3.0) if longest_m > 11 else (site.draw(5.8, 6.2), 2.05, 2.6)
+        return _thing(site, what, size), size[0]
     return _thing(site, "car", (), site.pick(tuple(BODIES))), 4.9
 
 
@@ -137,12 +145,12 @@ def _stream(
 def _cyclists(site: Site, flow: Flow, way: str, main: Road, start_s: float, duration_s: float) -> list[Mover]:
     """Cyclists at the right edge of the lane, all at one speed."""
     speed, path = site.draw(3.8, 5.2), flow.route
-    n = -(main.lanes * main.lane_m + 0.02)
+    n = -(main.lanes * main.lane_m - 0.08)
     starts = np.arange(-duration_s * speed, path.length_m, 1.0)
     s, movers = starts[0] + site.draw(0, 60), []
     while s < path.length_m - 5:
         movers.append(Mover(_thing(site, "bicyclist"), way, n, "steady", float(s), speed, -1e9, 1e9))
-        s += 3.5 if site.chance(0.2) else 12 + float(site.generator.exponential(55))
+        s += 3.5 if site.chance(0.2) else 12 + float(site.generator.exponential(150))
     return movers
 
 
@@ -178,7 +186,7 @@ def _walkers(site: Site) -> list[Mover]:
                 continue
             for sign in (-1, 1):
                 inner = road.half_m + road.verge_m + 0.85
-                for _ in range(int(site.generator.poisson((b - a) / 42))):
+                for _ in range(int(site.generator.poisson((b - a) / 85))):
                     n = sign * site.draw(inner, max(inner + 0.01, road.edge_m - 0.9))
                     walker = _thing(site, "person", (site.draw(1.55, 1.9), 1.0))
                     speed = site.draw(0.9, 1.6)

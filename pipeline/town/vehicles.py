@@ -80,7 +80,11 @@ def car(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
         texture_seed(generator),
     )
     glass, dark = skin("car", "glass", (0.018, 0.02, 0.022)), skin("car", "plastic", (0.025, 0.025, 0.026))
-    parts = [_lower_body(body, paint, dark), _cabin(body, paint, glass), _wheels(body, "car", generator, 14 if thing.detail else 7)]
+    parts = [
+        _lower_body(body, paint, dark),
+        _cabin(body, paint, glass),
+        _wheels(body, "car", generator, 14 if thing.detail else 7),
+    ]
     if thing.detail:
         parts += _car_details(body, dark)
     return merged(parts)
@@ -167,7 +171,9 @@ def _wheels(body: Body, class_name: str, generator: np.random.Generator, sides: 
     for axle in body.axles:
         for side in (-1, 1):
             y = side * (body.width / 2 - 0.10)
-            parts.append(transformed(wheel(class_name, body.wheel, 0.2, rim, sides), (float(_x(body, axle)), y, body.wheel)))
+            parts.append(
+                transformed(wheel(class_name, body.wheel, 0.2, rim, sides), (float(_x(body, axle)), y, body.wheel))
+            )
     return merged(parts)
 
 
@@ -325,12 +331,14 @@ def bus(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
         y = sorted((side * half, side * (half + 0.015)))
         for x in np.arange(-front + 0.5, front - 1.7, 1.45):
             parts.append(box((x, y[0], 1.15), (x + 1.36, y[1], height - 0.55), glass))
-    for x in (front - 2.2, 0.4):
+    for x in (front - 0.18 * length, 0.03 * length):
         parts.append(box((x, -half - 0.02, 0.4), (x + 1.2, -half, height - 0.5), glass))
     parts.append(box((front, -half * 0.92, 1.0), (front + 0.02, half * 0.92, height - 0.3), glass))
     parts.append(box((-front - 0.02, -half * 0.8, 1.4), (-front, half * 0.8, height - 0.5), glass))
     parts += _bumper_lamps("other-vehicle", front, -front, half)
-    return merged([*parts, *_axle_wheels("other-vehicle", (front - 2.7, -front + 3.3), half, 0.48)])
+    return merged(
+        [*parts, *_axle_wheels("other-vehicle", (front - 0.23 * length, -front + 0.27 * length), half, 0.16 * height)]
+    )
 
 
 def trailer(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
