@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int64
 
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import Surface
 from renderers.meshes import SurfaceCaster
 from renderers.photo_looks import CODES, code_of
-from renderers.photo_signs import Plates, find_plates
+from renderers.photo_signs import Plates, connected_pieces, find_plates
 
 SOLID, CROWN, LOOSE = range(3)  # not foliage; part of a closed foliage mesh; a leaf patch on its own
 
@@ -82,27 +82,23 @@ def stage(source: Surface | SurfaceCaster, world_from_surface: Float[np.ndarray,
     pose = np.eye(4) if world_from_surface is None else np.asarray(world_from_surface, np.float64)
     plates = find_plates(surface, code == CODES["sign_face"])
     leaf = _leaves(surface, code)
-    normal *= _outward(corner, leaf, surface.material)[:, None]
+    normal *= _outward(surface, leaf)[:, None]
     return Stage(caster, normal, code, leaf, seed, albedo, plates, pose)
 
 
-def _outward(
-    corner: Float[np.ndarray, "t 3 3"],
-    leaf: Int64[np.ndarray, "t"],
-    material: Int32[np.ndarray, "t"],
-) -> Float[np.ndarray, "t"]:
-    """-1 for crowns (by material) that are wound inwards, whose volume is negative; else 1."""
+def _outward(surface: Surface, leaf: Int64[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """-1 for connected pieces of crowns that are wound inwards, whose volume is negative; else 1."""
     sign = np.ones(len(leaf))
-    crown = np.flatnonzero(leaf == CROWN)
-    if len(crown) == 0:
+    crown = leaf == CROWN
+    if not crown.any():
         return sign
-    group, corners = material[crown], corner[crown]
-    middle = corners.mean(axis=1)
-    count = np.maximum(np.bincount(group), 1)
-    centre = np.stack([np.bincount(group, middle[:, c]) / count for c in range(3)], axis=1)
-    span = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    volume = np.bincount(group, np.einsum("ij,ij->i", middle - centre[group], span))
-    sign[crown] = np.where(volume[group] < 0, -1.0, 1.0)
+    piece = connected_pieces(surface.triangles[crown])
+    corner = np.asarray(surface.vertices, np.float64)[surface.triangles[crown]]
+    middle = corner.mean(axis=1)
+    centre = np.stack([np.bincount(piece, middle[:, c]) for c in range(3)], axis=1) / np.bincount(piece)[:, None]
+    span = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    volume = np.bincount(piece, np.einsum("ij,ij->i", middle - centre[piece], span))
+    sign[crown] = np.where(volume[piece] < 0, -1.0, 1.0)
     return sign
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 
 from pipeline.scene.records import Surface
 from renderers.photo_noise import hash01
@@ -27,24 +27,32 @@ class Plates:
 
 def find_plates(surface: Surface, on_sign: np.ndarray) -> Plates:
     """The plates among the triangles marked `on_sign`: those that share vertices."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     of_triangle = np.full(len(surface.triangles), -1, np.int64)
     if not on_sign.any():
         return Plates(of_triangle, np.zeros((0, 3)), np.ones((0, 2)))
-    vertices, index = np.unique(surface.triangles[on_sign], return_inverse=True)
-    index = index.reshape(-1, 3)
-    edges = np.concatenate([index[:, [0, 1]], index[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(vertices),) * 2)
-    count, label = connected_components(graph, directed=False)
-    of_triangle[on_sign] = label[index[:, 0]]
-    points = np.asarray(surface.vertices, np.float64)[vertices]
+    label = connected_pieces(surface.triangles[on_sign])
+    of_triangle[on_sign] = label
+    count = int(label.max()) + 1
+    points = np.asarray(surface.vertices, np.float64)[surface.triangles[on_sign]]
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    np.minimum.at(low, label, points)
-    np.maximum.at(high, label, points)
+    np.minimum.at(low, label, points.min(axis=1))
+    np.maximum.at(high, label, points.max(axis=1))
     size = np.maximum((high - low) / 2, 0.02)
     return Plates(of_triangle, (low + high) / 2, np.stack([np.hypot(size[:, 0], size[:, 1]), size[:, 2]], 1))
+
+
+def connected_pieces(triangles: Int32[np.ndarray, "t 3"]) -> Int64[np.ndarray, "t"]:
+    """Number triangles by piece: those that share vertices, directly or through others."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    used = np.zeros(int(triangles.max()) + 1, np.bool_)
+    used[triangles] = True
+    index = (np.cumsum(used) - 1)[triangles]
+    edges = np.concatenate([index[:, [0, 1]], index[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(edges), np.int8), edges.T), shape=(int(used.sum()),) * 2)
+    _, label = connected_components(graph, directed=False)
+    return label[index[:, 0]].astype(np.int64)
 
 
 def draw_symbols(

@@ -247,6 +247,31 @@ def test_a_surface_without_triangles_is_refused():
         photograph(nothing, AHEAD, CLEAR, np.random.default_rng(0))
 
 
+def test_signs_carry_symbols_in_the_opposite_tone():
+    facing = np.array([[0, -0.3, -0.3], [0, 0.3, -0.3], [0, 0.3, 0.3], [0, -0.3, 0.3]]) + np.array([3, 0, 1.7])
+    faces = np.array([[0, 2, 1], [0, 3, 2]])
+    for tone, darker in ((0.7, True), (0.05, False)):
+        plate = (facing, faces, Material("sign_face", (tone,) * 3))
+        radiance = exposed(stage(surface(plate, floor(50, 0, GREY))), camera((0, 0, 1.7), (3, 0, 1.7)), CLEAR, 1)
+        inside = radiance[25:39, 57:71].mean(-1)
+        assert inside.max() > 3 * inside.min()
+        assert (np.median(inside) > inside.mean()) == darker
+
+
+def test_a_wet_road_mirrors_the_sky():
+    grey = replace(CLEAR, cloud_cover=1.0)
+    road, ahead = (
+        stage(surface(floor(500, 0, Material("asphalt", (0.08, 0.08, 0.08))))),
+        camera((0, 0, 1.2), (30, 0, 0)),
+    )
+    dry, wet = (exposed(road, ahead, replace(grey, wetness=w), 1)[34:36].mean() for w in (0.0, 1.0))
+    near_dry, near_wet = (
+        exposed(road, camera((0, 0, 2), (0.2, 0, 0), 32, 24), replace(grey, wetness=w), 1).mean() for w in (0.0, 1.0)
+    )
+    assert wet > 1.2 * dry  # at a grazing view
+    assert near_wet < 0.9 * near_dry  # from above wet asphalt is darker
+
+
 def test_a_crown_wound_inwards_is_as_ragged_as_one_wound_outwards():
     vertices, faces, leaves = block((-1, -1, -1), (1, 1, 1), Material("foliage", (0.06, 0.11, 0.03), 7))
     origins = np.stack([np.full(200, -5.0), np.linspace(-0.9, 0.9, 200), np.zeros(200)], 1)
