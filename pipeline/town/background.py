@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.town.fields import Area
 from pipeline.town.plants import SPECIES
 from pipeline.town.site import Site
 
@@ -22,11 +23,14 @@ def fill_background(site: Site) -> None:
                 c, s = np.cos(footprint[2]), np.sin(footprint[2])
                 origin = (x + s * depth / 2, y - c * depth / 2)
                 site.put_at("house", footprint, origin, (width, depth, 2), site.pick(site.ranges.house_roofs))
+    for x, y in _candidates(site, 38.0, NEAR_M, 26.0)[0]:
+        if site.chance(0.45):
+            site.areas.append(Area("field", x, y, site.draw(0, np.pi), site.draw(8, 22), site.draw(6, 14)))
     trees, apart = _candidates(site, 6.5, FAR_M, 9.0)
     route = apart
     for (x, y), distance in zip(trees, route, strict=True):
         wood = _wood(waves, x, y)
-        likely = 0.75 if distance > 150 else (0.55 if wood > 0.3 else 0.13)
+        likely = 0.75 if distance > 150 else (0.5 if wood > 0.3 else 0.1)
         if distance > NEAR_M:
             likely *= 0.45
         if site.chance(likely):

@@ -22,7 +22,8 @@ FAR_M = 90.0  # distances are cut off here
 class Area:
     """A marked rectangle in plan: centre [m], heading [rad] and half sizes [m].
 
-    kind: parking (bays), drive (other paved parking), island, square, or void (under a building).
+    kind: parking (bays), drive (other paved parking), island, square, field (bare soil), or
+    void (under a building).
     """
 
     kind: str
@@ -81,8 +82,9 @@ def segments_of(roads: Sequence[Road], turn_rad: float = 0.03, longest_m: float 
     """Each road's path as few straight pieces: short in bends, long on straights."""
     starts, ends, owner = [], [], []
     for number, road in enumerate(roads):
-        path, kept = road.path, [0]
-        for i in range(1, len(path.s)):
+        path, first = road.path, int(np.ceil(road.start_m))
+        kept = [first]
+        for i in range(first + 1, len(path.s)):
             turned = abs(path.heading[i] - path.heading[kept[-1]]) > turn_rad
             if turned or path.s[i] - path.s[kept[-1]] > longest_m or i == len(path.s) - 1:
                 kept.append(i)

@@ -204,6 +204,7 @@ def _ground_skins(town: Town) -> GroundSkins:
         island=make("other-ground", "cobble", (0.2, 0.19, 0.18)),
         square=make("other-ground", "paving", (0.27, 0.24, 0.2)),
         drive=make("parking", "cobble", (0.2, 0.17, 0.15)),
+        field=make("terrain", "soil", ((0.13, 0.09, 0.055), (0.17, 0.13, 0.07), (0.20, 0.17, 0.08))[town.seed % 3]),
         land=make("terrain", "grass", grass),
     )
 

@@ -21,7 +21,7 @@ TILE_M = 32.0
 KERB_M = 0.12  # height of a kerb
 KERB_STONE_M = 0.16  # width of the kerb's stone
 _BLOCK = 4  # fine cells (1 m) in a coarse cell
-_X, _Y, _Z, _ISLAND, _PARKING, _ROAD, _STONE, _VERGE, _DRIVE, _SIDEWALK, _SQUARE, _VOID = range(12)
+_X, _Y, _Z, _ISLAND, _PARKING, _ROAD, _STONE, _VERGE, _DRIVE, _SIDEWALK, _SQUARE, _FIELD, _VOID = range(13)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class GroundSkins:
     island: Skin
     square: Skin
     drive: Skin
+    field: Skin
     land: Skin
 
 
@@ -46,17 +47,18 @@ def ground_tile(land: Land, areas: Sequence[Area], tile: tuple[int, int], skins:
     _, triangles, _ = cut(triangles, _VOID)
     island, rest, edge = cut(triangles, _ISLAND)
     parts += [_flat(island, KERB_M, skins.island), _step(edge[:, ::-1], KERB_M, skins.kerb)]
-    parking, rest, edge = cut(rest, _PARKING)
-    away = edge[:, :, _ROAD].mean(axis=1) > 0.12
-    parts += [_flat(parking, 0.0, skins.parking), _step(edge[away], KERB_M, skins.kerb)]
     road, rest, edge = cut(rest, _ROAD)
-    parts += [_flat(road, 0.0, skins.road), _step(edge, KERB_M, skins.kerb)]
+    beside_bays = edge[:, :, _PARKING].mean(axis=1) < 0
+    parts += [_flat(road, 0.0, skins.road), _step(edge[~beside_bays], KERB_M, skins.kerb)]
+    parking, rest, edge = cut(rest, _PARKING)
+    parts += [_flat(parking, 0.0, skins.parking), _step(edge, KERB_M, skins.kerb)]
     for column, one_skin in (
         (_STONE, skins.kerb),
         (_DRIVE, skins.drive),
         (_VERGE, skins.verge),
         (_SIDEWALK, skins.sidewalk),
         (_SQUARE, skins.square),
+        (_FIELD, skins.field),
     ):
         inside, rest, _ = cut(rest, column)
         parts.append(_flat(inside, KERB_M, one_skin))
@@ -88,7 +90,7 @@ def _fields(land: Land, areas: Sequence[Area], xy: np.ndarray, tile: tuple[int, 
     centre = TILE_M * (np.array(tile) + 0.5)
     reach = TILE_M + 8
     near = [a for a in areas if np.hypot(a.x - centre[0], a.y - centre[1]) < reach + a.half_length + a.half_width]
-    kinds = ("island", "parking", "drive", "square", "void")
+    kinds = ("island", "parking", "drive", "square", "field", "void")
     area = {k: area_distance([a for a in near if a.kind == k], xy) for k in kinds}
     d = distances(land.layout, land.segments, xy)
     paved = np.minimum(d.sidewalk, area["parking"] - 1.8)
@@ -102,6 +104,7 @@ def _fields(land: Land, areas: Sequence[Area], xy: np.ndarray, tile: tuple[int, 
         area["drive"],
         paved,
         area["square"],
+        area["field"],
         area["void"],
     ]
     return np.stack(columns, 1)

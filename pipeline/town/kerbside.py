@@ -12,6 +12,7 @@ from pipeline.town.site import Site
 from pipeline.town.vehicles import BODIES
 
 BAY_M = (5.8, 2.4)
+INTO_ROAD_M = 0.8  # a bay's area reaches this far into the carriageway, which wins; so no sliver is left between them
 PARKED = ("car",) * 24 + ("truck", "flatbed", "caravan", "motorcycle", "motorcycle")
 SIGNS = ("limit", "no_stop", "priority", "parking", "name", "direction")
 
@@ -68,8 +69,8 @@ def _park(site: Site, side: Side, start: float, end: float) -> None:
         middle = s + length / 2
         n = road.half_m + BAY_M[1] / 2 - 0.06 if in_bays else road.half_m - 1.0
         if in_bays:
-            x, y, heading = side.spot(middle, n)
-            bay = (x, y, heading, length / 2, BAY_M[1] / 2)
+            x, y, heading = side.spot(middle, n - INTO_ROAD_M / 2)
+            bay = (x, y, heading, length / 2, (BAY_M[1] + INTO_ROAD_M) / 2)
             if not site.is_free(bay):
                 s += length
                 continue

@@ -6,7 +6,7 @@ again; side roads are cut off before they reach another road.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -33,6 +33,7 @@ class Road:
     parking_m: float
     verge_m: float
     sidewalk_m: float
+    start_m: float = 0.0  # where its surface begins along the path; before, it is the road's it leaves
 
     @property
     def half_m(self) -> float:
@@ -123,7 +124,12 @@ def make_layout(split: Split, seed: int, travelled_m: float) -> Layout:
         if points is not None:
             nearest = int(np.argmin(np.linalg.norm(roads[main].path.points - start, axis=1)))
             mouths.append(Mouth(main, len(roads), float(roads[main].path.s[nearest])))
-            roads.append(_road(points, _widths(generator, ranges, side=True)))
+            road = _road(points, _widths(generator, ranges, side=True))
+            roads.append(
+                replace(
+                    road, start_m=max(road.edge_m - roads[main].edge_m, road.half_m - roads[main].half_m, 0.0) + 0.5
+                )
+            )
     return Layout(tuple(roads), path_through(np.array(pen.route)), tuple(mouths), corner)
 
 

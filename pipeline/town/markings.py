@@ -105,8 +105,8 @@ def _bay_end(area: Area, end: int) -> np.ndarray:
     """The line across one end of a parking bay."""
     along = np.array([np.cos(area.heading), np.sin(area.heading)])
     left = np.array([-along[1], along[0]])
-    c = np.array([area.x, area.y]) + end * (area.half_length - 0.06) * along
-    u, v = 0.05 * along, (area.half_width - 0.12) * left
+    c = np.array([area.x, area.y]) + end * (area.half_length - 0.06) * along + 0.35 * left
+    u, v = 0.05 * along, (area.half_width - 0.5) * left
     return np.stack([c - u - v, c + u - v, c + u + v, c - u + v])[None]
 
 

@@ -69,7 +69,9 @@ def tree(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
             path = np.array([fork, (fork + centre) / 2 + np.array([0, 0, 0.2]), centre])
             parts.append(tube(path, radius * np.array([0.45, 0.3, 0.1]), bough, 5))
     parts.append(_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0))
-    parts.append(_leaf_patches(generator, centres, radii, leaf, (4, 15, 30)[thing.detail]))
+    parts.append(
+        _leaf_patches(generator, centres, radii, leaf, (4, 15, 56)[thing.detail], (0.5, 0.45, 0.32)[thing.detail])
+    )
     return merged(parts)
 
 
@@ -129,7 +131,7 @@ def _leaf_patches(
     middle = np.repeat(centres, each, axis=0) + direction * np.array([1, 1, 0.75]) * reach * generator.uniform(
         0.9, 1.18, (k, 1)
     )
-    scale = np.minimum(size_m * (1.6 if each < 12 else 1.0), 0.5 * reach)
+    scale = np.minimum(size_m, 0.5 * reach)
     corners = middle[:, None] + generator.normal(0, 0.5, (k, 3, 3)) * scale[:, None]
     return mesh(corners.reshape(-1, 3), np.arange(3 * k), leaf)
 
