@@ -65,7 +65,7 @@ LOOKS: dict[str, Look] = {
     "rubber": Look(0.15, 0.3, 0.12, 0.02, 0.02, bump=0.08, mirror=0.02, gloss=15),
     "metal": Look(0.10, 0.6, 0.06, 0.03, 0.02, streak=0.12, bump=0.03, mirror=0.10, gloss=60),
     "plastic": Look(0.06, 0.4, 0.04, 0.02, 0.02, bump=0.02, mirror=0.04, gloss=40),
-    "fabric": Look(0.22, 0.16, 0.14, 0.02, 0.04, bump=0.35),
+    "fabric": Look(0.12, 0.16, 0.12, 0.02, 0.03, bump=0.2),
     "skin": Look(0.06, 0.08, 0.03, 0.01, 0.04, bump=0.05, mirror=0.02, gloss=15),
     "hair": Look(0.15, 0.05, 0.25, 0.01, 0.04, bump=0.2, mirror=0.02, gloss=20),
     "bark": Look(0.25, 0.5, 0.30, 0.04, 0.10, STREAKS, 0.05, bump=0.35),

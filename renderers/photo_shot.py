@@ -17,6 +17,7 @@ from renderers.photo_signs import draw_symbols
 from renderers.photo_sky import haze_colour, sky_radiance
 from renderers.photo_textures import textured
 
+SHARP_GLOSS = 240.0  # below this gloss a mirror image is blurred: mixed with light from all around
 CROWN_SHADE_M = 0.6  # depth among leaves at which the sky's light has fallen to 1/e
 
 
@@ -88,7 +89,9 @@ def _surface_light(
     arriving = np.concatenate([fill, fill], axis=1)
     shiny = np.flatnonzero(table["gloss"][code] >= MIRROR_GLOSS)
     tilted = rotated(world.world_from_surface.T, texture[shiny, 3:])
-    arriving[shiny, 3:] = mirrored(world, conditions, points[shiny], tilted, shot.directions[hit[shiny]])
+    image = mirrored(world, conditions, points[shiny], tilted, shot.directions[hit[shiny]])
+    sharp = np.minimum(table["gloss"][code[shiny]] / SHARP_GLOSS, 1.0)[:, None]
+    arriving[shiny, 3:] = sharp * image + (1 - sharp) * fill[shiny]
     return leaving(texture, seen, share, arriving, (code, table), conditions.sun, conditions.sun_light)
 
 
