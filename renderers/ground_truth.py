@@ -60,14 +60,34 @@ class Scans(Protocol):
 
 
 def frame_from_surface(
-    surface: Surface, grid: VoxelGrid, scan_points: Float32[np.ndarray, "n c"], poses: Float[np.ndarray, "p 4 4"]
+    surface: Surface,
+    grid: VoxelGrid,
+    scan_points: Float32[np.ndarray, "n c"],
+    poses: Float[np.ndarray, "p 4 4"],
+    drop_unseen: bool = False,
 ) -> GroundTruth:
     """Ground truth of geometry: its shell, the current scan's voxels, and the masks over the drive's sensor poses.
 
     surface, scan_points and poses (world_from_sensor, the frame's own first) are in the frame's vehicle axes [m].
+    drop_unseen: shell voxels that touch no seen empty voxel with a face (floors under houses, undersides, inner walls)
+    become empty and invalid, as in real ground truth, whose sensor never measured them.
     """
-    labels = voxelize_surface(surface, grid)
-    return GroundTruth(labels, occupancy(scan_points, grid), *invalid_and_occluded(labels != EMPTY, grid, poses))
+    labels, scan = voxelize_surface(surface, grid), occupancy(scan_points, grid)
+    invalid, occluded = invalid_and_occluded(labels != EMPTY, grid, poses)
+    if drop_unseen:
+        unseen = (labels != EMPTY) & ~_beside((labels == EMPTY) & ~invalid)
+        labels[unseen], invalid = EMPTY, invalid | unseen
+    return GroundTruth(labels, scan, invalid, occluded)
+
+
+def _beside(voxels: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Which voxels share a face with one of the given."""
+    beside = np.zeros_like(voxels)
+    for axis in range(3):
+        here, there = np.moveaxis(beside, axis, 0), np.moveaxis(voxels, axis, 0)
+        here[1:] |= there[:-1]
+        here[:-1] |= there[1:]
+    return beside
 
 
 def frame_from_scans(

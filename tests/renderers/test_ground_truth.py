@@ -1,5 +1,7 @@
 """Frames from a surface and from scans: parts that fit together, the window over a sequence, labels at the door."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,32 @@ def test_past_the_wall_the_drive_sees_what_the_first_pose_could_not():
     truth = frame_from_surface(wall_and_floor(), GRID, np.zeros((0, 4), np.float32), poses_along_x(7))
     assert truth.occluded[9:, :, 1:5].all()
     assert not truth.invalid[9:, :, 2:].any()
+
+
+def test_shell_that_no_pose_sees_can_be_dropped():
+    surface = wall_and_floor()
+    upper = surface.vertices[:4] + np.array([0, 0, 0.6])  # a second floor over the first, which becomes a cellar
+    vertices = np.concatenate([surface.vertices, upper])
+    triangles = np.concatenate([surface.triangles, surface.triangles[:2] + 8])
+    both = replace(
+        surface,
+        vertices=vertices,
+        triangles=triangles.astype(np.int32),
+        class_id=np.array([9, 9, 13, 13, 9, 9], np.uint8),
+        instance=np.zeros(6, np.int32),
+        material=np.zeros(6, np.int32),
+    )
+    none = np.zeros((0, 4), np.float32)
+    kept = frame_from_surface(both, GRID, none, poses_along_x(7))
+    dropped = frame_from_surface(both, GRID, none, poses_along_x(7), drop_unseen=True)
+    assert (kept.labels[:, :, 0] == ROAD).all()
+    assert not kept.invalid[:, :, 0].any()
+    assert not dropped.labels[:, :, 0].any()
+    assert dropped.invalid[:, :, 0].all()
+    assert not dropped.labels[8, :, 1].any()  # the upper floor under the wall's foot
+    rest = np.arange(16) != 8
+    np.testing.assert_array_equal(dropped.labels[rest, :, 1:], kept.labels[rest, :, 1:])
+    np.testing.assert_array_equal(dropped.invalid[rest, :, 1:], kept.invalid[rest, :, 1:])
 
 
 def labelled(points, classes):
