@@ -15,6 +15,7 @@ from jaxtyping import Float, Int32
 from pipeline.scene.seeds import rng
 from pipeline.town.fields import Area, Land, area_distance, distances
 from pipeline.town.ground import KERB_M, TILE_M, GroundSkins, ground_tile
+from pipeline.town.horizon import horizon
 from pipeline.town.markings import ABOVE_ROAD_M, manholes, marking_quads
 from pipeline.town.materials import Skin, skin, texture_seed, vary
 from pipeline.town.plan import Town
@@ -94,6 +95,11 @@ class TownGeometry:
                 placed = self._placed(self._moving_mesh(thing), thing, z)
                 patches.append(self._patch(placed, len(self.town.things) + 1 + k))
         return patches
+
+    def beyond(self, centre: np.ndarray, radius_m: float) -> Patch:
+        """What closes the view beyond a disc."""
+        leaf = skin("vegetation", "foliage", (0.045, 0.08, 0.03), 7)
+        return self._patch(horizon(self.land, centre, radius_m, self._ground.land, leaf), 0)
 
     def base_height(self, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
         """Height of the ground's surface under points: the carriageway's, or a kerb higher."""

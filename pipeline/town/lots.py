@@ -109,7 +109,7 @@ def _frontage(site: Site, side: Side, span: tuple[float, float], gate: float, do
     n, (s0, s1) = side.road.edge_m + (0.5 if kind == "hedge" else 0.3), span
     holes = sorted([(gate - 1.5, gate + 1.5), (door - 0.6, door + 0.6)])
     stops = [s0, *(v for hole in holes for v in hole), s1]
-    height = site.draw(*site.ranges.hedge_height_m) if kind == "hedge" else site.draw(0.85, 1.45)
+    height = site.draw(*site.ranges.hedge_height_m) if kind == "hedge" else site.draw(0.95, 1.7)
     style = "wall" if kind == "wall" else site.pick([k for k in site.ranges.fence_kinds if k not in ("wall", "rails")])
     for a, b in zip(stops[0::2], stops[1::2], strict=True):
         if b - a > 1.0:
@@ -158,12 +158,14 @@ def _garden_plants(
     if site.chance(0.8) and setback > 3.5:
         plant(site, side, site.draw(s0 + 2, s1 - 2), edge + setback * 0.5, "tree")
     back = edge + setback + depth
-    for _ in range(int(site.generator.integers(1, 4))):
+    if site.chance(0.7):
+        run(site, side, (s0 + 0.2, s1 - 0.2), back + 7.5, ("fence", site.pick(["mesh", "boards"]), site.draw(1.2, 2.0)))
+    for _ in range(int(site.generator.integers(2, 6))):
         plant(site, side, site.draw(s0, s1), back + site.draw(1.5, 10), "tree")
     for end in (s0, s1):
         a, b = side.spot(end, edge + 0.8), side.spot(end, back + 4)
         if site.chance(0.9):
-            kind = "hedge" if site.chance(0.4) else "fence"
+            kind = "hedge" if site.chance(0.35) else "fence"
             style = "" if kind == "hedge" else site.pick(["mesh", "boards"])
             for k in range(3):
                 p = tuple(np.array(a[:2]) + (np.array(b[:2]) - a[:2]) * k / 3)
@@ -250,7 +252,7 @@ def _green(site: Site, side: Side, start: float, end: float) -> None:
         species = site.pick(site.ranges.tree_species)
         for s in np.arange(start + 2, end, site.draw(*site.ranges.tree_spacing_m)):
             plant(site, side, float(s), edge + 1.9, "tree", 0.0, species)
-    _thicket(site, side, start, end, site.draw(0.3, 1.5))
+    _thicket(site, side, start, end, site.draw(0.6, 2.0))
 
 
 def _belt(site: Site, side: Side, start: float, end: float) -> None:

@@ -70,7 +70,7 @@ def tree(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
             parts.append(tube(path, radius * np.array([0.45, 0.3, 0.1]), bough, 5))
     parts.append(_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0))
     parts.append(
-        _leaf_patches(generator, centres, radii, leaf, (4, 15, 56)[thing.detail], (0.5, 0.45, 0.32)[thing.detail])
+        _leaf_patches(generator, centres, radii, leaf, (4, 15, 36)[thing.detail], (0.5, 0.45, 0.32)[thing.detail])
     )
     return merged(parts)
 
@@ -81,7 +81,7 @@ def _crown(
     """Centres (k, 3) and radii (k,) of a crown's clumps, all of it above `foot`."""
     span = height - foot
     half = span * species.width_share / 2
-    k = species.clumps if detail else species.clumps // 3
+    k = (species.clumps // 3, species.clumps, species.clumps * 8 // 5)[detail]
     share = (np.arange(k) + generator.uniform(0.1, 0.9, k)) / k  # from the crown's foot to its top
     profile = {
         "round": np.sqrt(np.maximum(1 - (2 * share - 1) ** 2, 0.05)),
@@ -95,7 +95,7 @@ def _crown(
     if species.crown in ("cone", "column"):
         radius, size = radius * 0.45, np.clip(half * profile, 0.25, span / 4) * generator.uniform(0.85, 1.15, k)
     z = np.maximum(foot + share * span - 0.3 * size, foot + 0.8 * size)
-    grown = size if detail else size * 1.35
+    grown = size * (1.35, 1.0, 0.82)[detail]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1), grown
 
 

@@ -14,6 +14,7 @@ from pipeline.town.plan import SCAN_PERIOD_S, Town, route_s
 
 SENSOR_HEIGHT_M = 1.73  # KITTI's velodyne above the road
 AXLES_M = (1.35, -1.35)  # front and rear axle ahead of the sensor
+HORIZON_FROM_M = 100.0
 FINE_M = 60.0  # tiles farther from the vehicle are drawn plain; the label grid ends before
 _OVERHANG_M = 14.0  # how far things reach out of the tile they stand in
 
@@ -46,15 +47,19 @@ def pose(town: Town, frame: int) -> Float[np.ndarray, "4 4"]:
 def surface_at(town: Town, frame: int, seen_from: int | None = None, radius_m: float = 120.0) -> Surface:
     """Every triangle within `radius_m` at the instant of `frame`, in the vehicle frame of `seen_from` (default: it).
 
-    The disc is centred on the vehicle at `frame`; the vehicle itself is not part of it. Instances are numbered a town:
-    the same thing keeps its number from frame to frame.
+    The disc is centred on the vehicle at `frame`; the vehicle itself is not part of it. From a radius of 100 m on, a
+    coarse ring of land and trees around the disc closes the view (horizon.py). Instances are numbered a town: the same
+    thing keeps its number from frame to frame.
     """
     geometry = geometry_of(town)
     centre = pose(town, frame)[:2, 3]
     keys = _tiles_near(centre, radius_m)
     patches = [_within(geometry.tile(key, _tile_distance(key, centre) < FINE_M), centre, radius_m) for key in keys]
     moving = geometry.moving(frame_time_s(town, frame), centre, radius_m)
-    whole = joined(patches + [_within(patch, centre, radius_m) for patch in moving])
+    patches += [_within(patch, centre, radius_m) for patch in moving]
+    if radius_m >= HORIZON_FROM_M:
+        patches.append(geometry.beyond(centre, radius_m))
+    whole = joined(patches)
     number, materials, classes = _renumbered(geometry, whole.skin)
     vehicle = np.linalg.inv(pose(town, frame if seen_from is None else seen_from))
     return Surface(

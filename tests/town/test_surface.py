@@ -150,3 +150,15 @@ def test_time_and_bad_requests() -> None:
     for bad in (("train", -1, 10), ("train", 0, 0), ("somewhere", 0, 10)):
         with pytest.raises(InputError):
             plan_town(*bad)  # type: ignore[arg-type]
+
+
+def test_horizon_is_beyond_the_disc_and_only_at_wide_radii() -> None:
+    town = plan_town("train", 0, 40)
+    narrow, wide = (np.linalg.norm(_middles(surface_at(town, 0, radius_m=r)), axis=1) for r in (60.0, 110.0))
+    assert narrow.max() < 61
+    assert wide.max() > 200
+    assert (np.abs(wide - 110) < 60).any()
+
+
+def _middles(surface: Surface) -> np.ndarray:
+    return surface.vertices[surface.triangles].mean(axis=1)[:, :2]
