@@ -11,7 +11,8 @@ from jaxtyping import Bool, UInt64
 BLOCK_BITS = 3
 BLOCK = 1 << BLOCK_BITS
 # For functions that allocate nothing: compiled without reference counts. Counting each array handed from function to
-# function is an atomic operation, and those were half of all time here (2.3 s of 71 poses' 3.9 s on one core).
+# function is an atomic operation, and those were half of all time here. (Numba's cache watches the file of a function,
+# not those of the functions it calls: after an edit here or in grid_ray.py, remove renderers/__pycache__.)
 lean = numba.njit(cache=True, _nrt=False)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
