@@ -161,6 +161,24 @@ def sheet(
 
 
 @app.command()
+def info(
+    root: Annotated[Path, typer.Argument(help="A dataset's root.")],
+    *,
+    split: Annotated[str | None, typer.Option(help="This split's class table alone.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tell what a dataset holds: frames a split, classes beside the published shares, validity, occupancy.
+
+    \b
+    Example:
+      occfactory info data/runs/town --split val
+    """
+    from flows.inspect import describe_root
+
+    print(describe_root(root, split, quiet))
+
+
+@app.command()
 def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole, as JSON.")] = None) -> None:
     """List the recipes, or show one whole.
 

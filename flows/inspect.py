@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
+
 from flows.shards import WORK
 from pipeline.datasets.manifest import read_manifest, verify_files
+from pipeline.datasets.semantic_kitti import open_root
+from pipeline.datasets.statistics import Statistics, dataset_statistics
+from pipeline.scene.taxonomy import EMPTY, Taxonomy
 
 
 def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]:
@@ -28,3 +35,58 @@ def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]
 def _may_be_unlisted(path: str) -> bool:
     """Work files, and statistics that were counted after the build."""
     return path.startswith(f"{WORK}/") or fnmatch(path, "statistics_*.json")
+
+
+def describe_root(root: Path, split: str | None = None, quiet: bool = True) -> str:
+    """What a SemanticKITTI-layout root holds, as text: grid, frames a split, and a class table a labelled split.
+
+    Shares are of occupied valid voxels, beside the published ones. Raises InputError.
+    """
+    dataset = open_root(root)
+    x, y, z = dataset.grid.shape
+    counts = ", ".join(f"{name} {len(dataset.frames(name))}" for name in dataset.splits)
+    lines = [
+        f"{root}: SemanticKITTI layout, {x} x {y} x {z} voxels of {dataset.grid.voxel_size_m} m",
+        f"frames: {counts}",
+    ]
+    labelled = [
+        name
+        for name in ((split,) if split else dataset.splits)
+        if any(dataset.sequences[s].labelled for s, _ in dataset.frames(name))
+    ]
+    for name in labelled:
+        with _bar(f"counting {name}", quiet) as progress:
+            found = dataset_statistics(dataset, name, progress=progress)
+        lines += ["", *_table(dataset.taxonomy, found)]
+    return "\n".join(lines)
+
+
+def _table(taxonomy: Taxonomy, found: Statistics) -> list[str]:
+    published = np.array(
+        (0, *taxonomy.voxel_counts[1:]) if taxonomy.voxel_counts else [0] * len(taxonomy.classes), float
+    )
+    shares = 100 * published / max(published.sum(), 1)
+    lines = [
+        f"{found.split}: {found.frames} frames",
+        f"valid voxels    {100 * found.valid_share:6.2f} % of the grid          (SemanticKITTI 72.4 %)",
+        f"occupied voxels {100 * found.occupied_share:6.2f} % of the valid ones     (SemanticKITTI 6.93 %)",
+        f"{'class':16}{'share here':>12}{'published':>12}{'ratio':>8}{'frames with it':>17}",
+    ]
+    for k in range(EMPTY + 1, len(taxonomy.classes)):
+        here = 100 * found.occupied_frequencies[k]
+        ratio = f"{here / shares[k]:8.2f}" if shares[k] else f"{'-':>8}"
+        seen = f"{100 * found.frame_shares[k]:15.1f} %"
+        lines.append(f"{taxonomy.classes[k]:16}{here:10.3f} %{shares[k]:10.3f} %{ratio}{seen}")
+    return lines
+
+
+@contextmanager
+def _bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bars:
+        row = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(row, completed=done, total=total)
