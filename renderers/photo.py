@@ -7,7 +7,7 @@ finds the hits, numba and numpy shade them; the same inputs give the same bytes 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
 from pipeline.scene.camera import Camera
 from pipeline.scene.records import Surface
@@ -21,7 +21,7 @@ from renderers.photo_shot import Shot, radiance_of, shoot
 BATCH = 20_000  # samples shaded at a time: what fits into caches
 CLIP = 6.0  # radiance beyond which a sample counts no more, so that one glint doesn't make a jagged edge
 OFFSETS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))  # a rotated grid within the pixel
-BUSY_SHARE, BUSY_SHARE_LARGE = 0.35, 0.2  # of the pixels, those with most contrast around them, get all four samples
+BUSY_SHARE, BUSY_SHARE_LARGE = 0.35, 0.13  # of the pixels, those with most contrast around them, get all four samples
 SMALL_PX = 100_000
 
 
@@ -77,16 +77,22 @@ def _busy(radiance: Float[np.ndarray, "h w 3"]) -> Int64[np.ndarray, "n"]:
 def _fill(
     world: Stage, conditions: Conditions, shots: list[Shot], salt: int, size: tuple[int, int]
 ) -> Float[np.ndarray, "n 3"]:
-    """Light from sky and first bounce a pixel: gathered in every other pixel (of leaves: where the ray entered the
+    """Light from sky and first bounce a pixel: gathered in some pixels (of leaves: where the ray entered the
     crown), then smoothed twice, so that the window's edges don't show."""
     pairs = tiled_pairs(size, salt)
     light = np.full((size[0] * size[1], 3), np.nan)
     for shot in shots:
         at = shot.pixels[shot.hit]
-        chosen = np.flatnonzero((at // size[1] + at) % 2 == 0)
+        chosen = np.flatnonzero(_sparse(at, size))
         entry = shot.points(shot.hits.depth_m[shot.hit])[chosen]
         light[at[chosen]] = ambient(world, conditions, entry, shot.normal[shot.hit[chosen]], pairs[at[chosen]])
     normal = np.concatenate([shot.normal for shot in shots]).reshape(*size, 3)
     distance = np.concatenate([shot.hits.distance for shot in shots]).reshape(size)
-    once = smoothed(light.reshape(*size, 3), normal, distance, conditions.sky_light)
-    return smoothed(once, normal, distance, conditions.sky_light).reshape(-1, 3)
+    once = smoothed(light.reshape(*size, 3), normal, distance, conditions.sky_light, 1)
+    return smoothed(once, normal, distance, conditions.sky_light, 2).reshape(-1, 3)
+
+
+def _sparse(pixels: Int64[np.ndarray, "n"], size: tuple[int, int]) -> Bool[np.ndarray, "n"]:
+    """Every other pixel of a small picture, every fourth of a large one."""
+    v, u = np.divmod(pixels, size[1])
+    return (u + v) % 2 == 0 if size[0] * size[1] < SMALL_PX else (u % 2 == 0) & (v % 2 == 0)

@@ -28,9 +28,9 @@ MIRROR_GLOSS = 100.0  # from this gloss on a surface shows mirror images
 
 
 def tiled_pairs(size: tuple[int, int], salt: int) -> Float[np.ndarray, "n 2"]:
-    """Evenly spread pairs (Roberts' R2 sequence), the same 64 in every tile of 8x8 pixels, so that a mean over any
-    window of that size has hardly any noise."""
-    y, x = np.mgrid[: size[0], : size[1]]
+    """Evenly spread pairs (Roberts' R2 sequence), the same 64 in every tile of 16x16 pixels (by twos), so that a mean
+    over any window of that size has hardly any noise."""
+    y, x = np.mgrid[: size[0], : size[1]] // 2
     place = ((y % 8) * 8 + x % 8).ravel()
     order = np.random.default_rng(salt).permutation(64)[place]
     return (0.5 + order[:, None] * np.array([0.7548776662466927, 0.5698402909980532])) % 1.0
@@ -181,10 +181,11 @@ def leaving(
 
 
 @numba.njit(cache=True)
-def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, default: np.ndarray) -> np.ndarray:
+def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, default: np.ndarray, stride: int) -> np.ndarray:
     """Mean of (h, w, 3) light over 8x8 neighbours with a like normal and depth.
 
-    NaN: no sample there; depth inf: sky, left out; default: for places without a sample around.
+    stride: only every so many of them are read. NaN: no sample there; depth inf: sky, left out; default: for places
+    without a sample around.
     """
     h, w = depth.shape
     out = np.zeros_like(light)
@@ -193,8 +194,8 @@ def smoothed(light: np.ndarray, normal: np.ndarray, depth: np.ndarray, default: 
             if math.isinf(depth[i, j]):
                 continue
             total = 0.0
-            for a in range(max(0, i - 4), min(h, i + 4)):
-                for b in range(max(0, j - 4), min(w, j + 4)):
+            for a in range(max(0, i - 4), min(h, i + 4), stride):
+                for b in range(max(0, j - 4), min(w, j + 4), stride):
                     if math.isnan(light[a, b, 0]) or abs(depth[a, b] - depth[i, j]) > 0.06 * depth[i, j]:
                         continue
                     k = (
