@@ -39,8 +39,11 @@ def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
 
 
 def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
-    """Give every scene its masks: the source's, or simulated along its poses; invalid voxels become 255."""
-    from renderers.visibility import invalid_and_occluded
+    """Give every scene its masks: the source's, or simulated along its poses; invalid voxels become 255.
+
+    Solid voxels that no pose sees become invalid too: recorded ground truth knows nothing of them.
+    """
+    from renderers.ground_truth import masked
     from renderers.voxel_scan import scan_voxels
 
     grid = source_grid(recipe)
@@ -49,9 +52,8 @@ def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
         arrays, note = _read(out, "scenes", index)
         poses = arrays.pop("poses")
         if "invalid" not in arrays:
-            solid = (arrays["labels"] != 0) & (arrays["labels"] != IGNORE)
-            arrays["invalid"], arrays["occluded"] = invalid_and_occluded(solid, grid, poses)
             arrays["scan"] = scan_voxels(arrays["labels"], grid)
+            arrays["labels"], arrays["invalid"], arrays["occluded"] = masked(arrays["labels"], grid, poses, True)
         arrays["labels"] = np.where(arrays["invalid"], np.uint8(IGNORE), arrays["labels"])
         written.append(_write(out, "masks", index, arrays, note))
     return written

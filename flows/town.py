@@ -124,7 +124,7 @@ def _truth_by_surface(recipe: TownRecipe, drive: Drive, town: Town, frame: int, 
     vehicle_from_world = np.linalg.inv(pose(town, frame))
     ahead = range(frame, frame + recipe.poses * recipe.pose_step + 1, recipe.pose_step)
     poses = np.stack([vehicle_from_world @ pose(town, k) for k in ahead])
-    return frame_from_surface(surface, recipe.grid.grid(), scan.points, poses)
+    return frame_from_surface(surface, recipe.grid.grid(), scan.points, poses, drop_unseen=True)
 
 
 def _truths_by_scans(recipe: TownRecipe, drive: Drive, town: Town) -> Iterator[GroundTruth]:

@@ -73,11 +73,19 @@ def frame_from_surface(
     become empty and invalid, as in real ground truth, whose sensor never measured them.
     """
     labels, scan = voxelize_surface(surface, grid), occupancy(scan_points, grid)
-    invalid, occluded = invalid_and_occluded(labels != EMPTY, grid, poses)
-    if drop_unseen:
-        unseen = (labels != EMPTY) & ~_beside((labels == EMPTY) & ~invalid)
-        labels[unseen], invalid = EMPTY, invalid | unseen
+    labels, invalid, occluded = masked(labels, grid, poses, drop_unseen)
     return GroundTruth(labels, scan, invalid, occluded)
+
+
+def masked(
+    labels: UInt8[np.ndarray, "x y z"], grid: VoxelGrid, poses: Float[np.ndarray, "p 4 4"], drop_unseen: bool
+) -> tuple[UInt8[np.ndarray, "x y z"], Bool[np.ndarray, "x y z"], Bool[np.ndarray, "x y z"]]:
+    """(labels, invalid, occluded) of whole labels, which are without 255, seen from the poses; see above."""
+    invalid, occluded = invalid_and_occluded(labels != EMPTY, grid, poses)
+    if not drop_unseen:
+        return labels, invalid, occluded
+    unseen = (labels != EMPTY) & ~_beside((labels == EMPTY) & ~invalid)
+    return np.where(unseen, np.uint8(EMPTY), labels), invalid | unseen, occluded
 
 
 def _beside(voxels: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
