@@ -191,7 +191,7 @@ class Land:
 
     def _lattice(self, points: np.ndarray) -> np.ndarray:
         beside = distances(self.layout, self.segments, points).sidewalk
-        bank = _wave_sum(self.relief.banks, points) * _smooth_step(beside, 6, 16)
+        bank = _wave_sum(self.relief.banks, points) * _smooth_step(beside, 12, 24)
         hill = self.relief.hill_m * _smooth_step(beside, 38, FAR_M)
         return _wave_sum(self.relief.waves, points) + bank + hill
 

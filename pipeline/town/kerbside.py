@@ -90,7 +90,7 @@ def _parked_vehicle(site: Site, side: Side, s: float, n: float) -> None:
         size = (5.4, 1.95, site.draw(2.5, 2.8))
         site.put("truck", (x, y, heading, 2.75, 0.98), size, site.pick(["box", "tipper"]))
     elif what == "flatbed":
-        site.put("trailer", (x, y, heading, 2.7, 1.0), (4.0, 1.95, site.draw(0.9, 1.2)), what)
+        site.put("trailer", (x - 0.55 * c, y - 0.55 * u, heading, 2.7, 1.0), (3.9, 1.95, site.draw(0.9, 1.2)), what)
     elif what == "caravan":
         site.put("trailer", (x - 0.45 * c, y - 0.45 * u, heading, 2.2, 1.02), (3.8, 2.0, 2.45), what)
     elif what == "motorcycle":

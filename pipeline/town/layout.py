@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.scene.seeds import rng
-from pipeline.town.paths import Path, path_through
+from pipeline.town.paths import Path, eased, path_through
 from pipeline.town.splits import SPLITS, Range, Ranges, Split
 
 RUN_IN_M = 140.0  # road behind the first frame and ahead of the last
@@ -130,7 +130,7 @@ def make_layout(split: Split, seed: int, travelled_m: float) -> Layout:
                     road, start_m=max(road.edge_m - roads[main].edge_m, road.half_m - roads[main].half_m, 0.0) + 0.5
                 )
             )
-    return Layout(tuple(roads), path_through(np.array(pen.route)), tuple(mouths), corner)
+    return Layout(tuple(roads), eased(path_through(np.array(pen.route))), tuple(mouths), corner)
 
 
 def _route(generator: np.random.Generator, ranges: Ranges, length: float, turn_radius: float) -> _Pen:

@@ -65,6 +65,13 @@ def time_law(path: Path, cruise_mps: float, sideways_mps2: float = 2.2, along_mp
     return np.concatenate([[0.0], np.cumsum(2 * step / (speed[1:] + speed[:-1]))])
 
 
+def eased(path: Path, over_m: float = 8.0) -> Path:
+    """The same curve with its heading averaged along it: steering is turned gradually, as a driver does."""
+    width = max(int(over_m / (path.s[1] - path.s[0]) / 2), 1)
+    padded = np.pad(path.heading, width, mode="edge")
+    return Path(path.points, path.s, np.convolve(padded, np.ones(2 * width + 1) / (2 * width + 1), mode="valid"))
+
+
 def reversed_path(path: Path) -> Path:
     """The same curve driven the other way."""
     return Path(path.points[::-1].copy(), path.length_m - path.s[::-1], path.heading[::-1] + np.pi)

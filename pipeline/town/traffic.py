@@ -137,7 +137,8 @@ def _stream(
         if start_time is not None and not own and t > start_time - 2.0 - (4.9 + length) / (2 * slowest):
             own, t, before = True, start_time, 4.9
             continue
-        movers.append(Mover(vehicle, way, -main.lane_m * (main.lanes - 0.5), "flow", t))
+        inward = 0.0 if vehicle.kind == "car" else 0.15  # broad ones leave cyclists more room
+        movers.append(Mover(vehicle, way, inward - main.lane_m * (main.lanes - 0.5), "flow", t))
         before = length
     return movers
 

@@ -259,8 +259,8 @@ def truck(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
         parts.append(box((front - 1.45, y[0], 1.45), (front - 0.55, y[1], cab_top - 0.35), glass))
         parts.append(
             box(
-                (front - 0.4, min(side * half, side * (half + 0.25)), 1.6),
-                (front - 0.25, max(side * half, side * (half + 0.25)), 2.1),
+                (front - 0.4, min(side * half, side * (half + 0.15)), 1.6),
+                (front - 0.25, max(side * half, side * (half + 0.15)), 2.1),
                 dark,
             )
         )
