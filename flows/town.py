@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,16 +29,14 @@ from pipeline.datasets.statistics import dataset_statistics
 from pipeline.datasets.voxel_files import write_point_labels, write_points
 from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.camera import Camera
-from pipeline.scene.records import Surface
 from pipeline.scene.seeds import rng
 from pipeline.scene.taxonomy import IGNORE, load_taxonomy
 from pipeline.town.plan import Town, plan_town
 from pipeline.town.surface import frame_time_s, pose, surface_at
 from renderers.ground_truth import GroundTruth, ScanRecipe, frame_from_surface, frames_from_sequence
+from renderers.lidar import LidarScan, hdl64e, scan
+from renderers.meshes import SurfaceCaster
 from renderers.voxelize import LabelledScan
-
-if TYPE_CHECKING:
-    from renderers.lidar import LidarScan
 
 
 def make_town(recipe: TownRecipe, out: Path, engine: Engine = "none", workers: int = 1, quiet: bool = True) -> Path:
@@ -68,10 +65,10 @@ def drive_stage(recipe: TownRecipe, out: Path, shard: int) -> list[str]:
     written = _write_sequence(recipe, out, drive, town)
     truths = _truths_by_scans(recipe, drive, town) if recipe.truth == "scans" else None
     for frame in labelled_frames(recipe, drive):
-        surface = surface_at(town, frame)
-        truth = next(truths) if truths else _truth_by_surface(recipe, drive, town, frame, surface)
+        world = SurfaceCaster(surface_at(town, frame), threads=1)
+        truth = next(truths) if truths else _truth_by_surface(recipe, drive, town, frame, world)
         written += _write_voxels(recipe, out, drive, frame, truth)
-        written.append(_write_photograph(recipe, out, drive, town, frame, surface))
+        written.append(_write_photograph(recipe, out, drive, town, frame, world))
     if recipe.scans:
         for index in range(scans_of(recipe, drive)):
             written += _write_scan(out, drive, town, index)
@@ -118,13 +115,13 @@ def _write_voxels(recipe: TownRecipe, out: Path, drive: Drive, frame: int, truth
     return write_frame(out, record)
 
 
-def _truth_by_surface(recipe: TownRecipe, drive: Drive, town: Town, frame: int, surface: Surface) -> GroundTruth:
+def _truth_by_surface(recipe: TownRecipe, drive: Drive, town: Town, frame: int, world: SurfaceCaster) -> GroundTruth:
     """The geometry's shell at the instant, the current scan, and masks over the poses of the drive."""
-    scan = simulated_scan(drive, town, frame, surface)
+    scan = simulated_scan(drive, frame, world)
     vehicle_from_world = np.linalg.inv(pose(town, frame))
     ahead = range(frame, frame + recipe.poses * recipe.pose_step + 1, recipe.pose_step)
     poses = np.stack([vehicle_from_world @ pose(town, k) for k in ahead])
-    return frame_from_surface(surface, recipe.grid.grid(), scan.points, poses, drop_unseen=True)
+    return frame_from_surface(world.surface, recipe.grid.grid(), scan.points, poses, drop_unseen=True)
 
 
 def _truths_by_scans(recipe: TownRecipe, drive: Drive, town: Town) -> Iterator[GroundTruth]:
@@ -146,38 +143,35 @@ class SimulatedScans:
         return self.count
 
     def __getitem__(self, index: int, /) -> LabelledScan:
-        scan = simulated_scan(self.drive, self.town, index, surface_at(self.town, index))
+        scan = simulated_scan(self.drive, index, SurfaceCaster(surface_at(self.town, index), threads=1))
         return LabelledScan(scan.points, scan.class_id)
 
 
-def simulated_scan(drive: Drive, town: Town, index: int, surface: Surface) -> LidarScan:
+def simulated_scan(drive: Drive, index: int, world: SurfaceCaster) -> LidarScan:
     """One turn of the drive's sensor, in the vehicle frame."""
-    from renderers.lidar import hdl64e, scan
-    from renderers.meshes import SurfaceCaster
-
     sensor = hdl64e(rng(drive.seed, "sensor", 0))
-    return scan(SurfaceCaster(surface, threads=1), sensor, np.eye(4), rng(drive.seed, "scan", index))
+    return scan(world, sensor, np.eye(4), rng(drive.seed, "scan", index))
 
 
 def _write_scan(out: Path, drive: Drive, town: Town, index: int) -> list[str]:
     """velodyne/ and, but for test drives, labels/ in raw ids."""
-    scan = simulated_scan(drive, town, index, surface_at(town, index))
+    turn = simulated_scan(drive, index, SurfaceCaster(surface_at(town, index), threads=1))
     paths = [f"sequences/{drive.sequence}/velodyne/{index:06d}.bin"]
-    write_points(out / paths[0], scan.points)
+    write_points(out / paths[0], turn.points)
     if drive.split != "test":
         paths.append(f"sequences/{drive.sequence}/labels/{index:06d}.label")
-        raw = load_taxonomy("semantic_kitti").to_raw(scan.class_id)
-        write_point_labels(out / paths[1], raw, scan.instance.astype(np.uint16))
+        raw = load_taxonomy("semantic_kitti").to_raw(turn.class_id)
+        write_point_labels(out / paths[1], raw, turn.instance.astype(np.uint16))
     return paths
 
 
-def _write_photograph(recipe: TownRecipe, out: Path, drive: Drive, town: Town, frame: int, surface: Surface) -> str:
+def _write_photograph(recipe: TownRecipe, out: Path, drive: Drive, town: Town, frame: int, world: SurfaceCaster) -> str:
     from renderers.photo import photograph
     from renderers.photo_conditions import at_frame, draw_conditions
 
     light = at_frame(draw_conditions(rng(drive.seed, "weather", 0)), frame)
     noise = rng(drive.seed, "photograph", frame)
-    image = photograph(surface, drive_camera(recipe, drive), light, noise, pose(town, frame))
+    image = photograph(world, drive_camera(recipe, drive), light, noise, pose(town, frame))
     path = f"sequences/{drive.sequence}/image_2/{frame:06d}.png"
     write_image(out / path, image)
     return path
