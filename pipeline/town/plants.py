@@ -70,7 +70,7 @@ def tree(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
             parts.append(tube(path, radius * np.array([0.45, 0.3, 0.1]), bough, 5))
     parts.append(_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0))
     parts.append(
-        _leaf_patches(generator, centres, radii, leaf, (4, 15, 36)[thing.detail], (0.5, 0.45, 0.32)[thing.detail])
+        _leaf_patches(generator, centres, radii, leaf, (3, 11, 24)[thing.detail], (0.5, 0.45, 0.32)[thing.detail])
     )
     return merged(parts)
 
@@ -81,7 +81,7 @@ def _crown(
     """Centres (k, 3) and radii (k,) of a crown's clumps, all of it above `foot`."""
     span = height - foot
     half = span * species.width_share / 2
-    k = (species.clumps // 3, species.clumps, species.clumps * 8 // 5)[detail]
+    k = (species.clumps // 3, species.clumps, species.clumps * 4 // 3)[detail]
     share = (np.arange(k) + generator.uniform(0.1, 0.9, k)) / k  # from the crown's foot to its top
     profile = {
         "round": np.sqrt(np.maximum(1 - (2 * share - 1) ** 2, 0.05)),
@@ -95,7 +95,7 @@ def _crown(
     if species.crown in ("cone", "column"):
         radius, size = radius * 0.45, np.clip(half * profile, 0.25, span / 4) * generator.uniform(0.85, 1.15, k)
     z = np.maximum(foot + share * span - 0.3 * size, foot + 0.8 * size)
-    grown = size * (1.35, 1.0, 0.82)[detail]
+    grown = size * (1.35, 1.0, 0.88)[detail]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1), grown
 
 
@@ -148,7 +148,7 @@ def shrub(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
     radii = height * generator.uniform(0.38, 0.55, k)
     centres[:, 2] = height * generator.uniform(0.25, 0.55, k)
     parts = [_clumps(generator, centres, radii, leaf, 1 if thing.detail == 2 else 0)]
-    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, (4, 9, 18)[thing.detail], 0.25)])
+    return merged([*parts, _leaf_patches(generator, centres, radii, leaf, (3, 8, 14)[thing.detail], 0.25)])
 
 
 def hedge(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
@@ -168,7 +168,7 @@ def hedge(thing: Thing, generator: np.random.Generator, ranges: Ranges) -> Mesh:
     cap = np.stack([np.zeros(m - 2, int), np.arange(1, m - 1), np.arange(2, m)], 1)
     faces = np.concatenate([faces, cap[:, ::-1], cap + n * m])
     body = mesh(points.reshape(-1, 3), faces, leaf)
-    each = int(length * (22 if thing.detail else 5))
+    each = int(length * (16 if thing.detail else 3))
     at = np.stack([generator.uniform(0, length, each), np.zeros(each), generator.uniform(0.1, 1.0, each) * height], 1)
     at[:, 1] = generator.choice([-0.52, 0.52, 0.0], each) * thickness
     at[at[:, 1] == 0, 2] = height

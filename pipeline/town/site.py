@@ -107,7 +107,7 @@ class Site:
             self.areas.append(Area("void", fx, fy, heading, *inner))
         x, y = float(origin[0]), float(origin[1])
         seed = int(self.generator.integers(1, 1 << 31))
-        close, near = {"tree": (15.0, 32.0), "shrub": (10.0, 30.0)}.get(kind, (24.0, 48.0))
+        close, near = {"tree": (12.0, 30.0), "shrub": (9.0, 30.0)}.get(kind, (24.0, 48.0))
         distance = self.from_route(x, y)
         detail = 2 if distance < close else int(distance < near)
         self.things.append(Thing(kind, x, y, float(footprint[2]), seed, tuple(map(float, size)), style, detail))
