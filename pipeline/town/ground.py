@@ -74,7 +74,8 @@ def _grid(land: Land, areas: Sequence[Area], tile: tuple[int, int]) -> Float[np.
     node = np.column_stack([xy, land.height(xy), _fields(land, areas, xy, tile)]).reshape(n + 1, n + 1, -1)
     values = node[..., 3:]
     coarse_centre = values[_BLOCK // 2 :: _BLOCK, _BLOCK // 2 :: _BLOCK]
-    fine = (np.abs(coarse_centre) < 0.75 * _BLOCK).any(axis=-1)  # (n/4, n/4)
+    sharp = np.delete(coarse_centre, _FIELD - 3, axis=-1)  # a field's edge may be rough
+    fine = (np.abs(sharp) < 0.75 * _BLOCK).any(axis=-1)  # (n/4, n/4)
     fine_cells = np.kron(fine, np.ones((_BLOCK, _BLOCK), bool))
     return np.concatenate([_cells(node, fine_cells, 1), _cells(node, ~fine, _BLOCK)])
 
