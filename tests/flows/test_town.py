@@ -77,7 +77,7 @@ def test_voxelizing_the_roots_own_scans_gives_its_voxels(town: Path, tmp_path) -
         ours, theirs = read_frame(here, sequence, frame), read_frame(there, sequence, frame)
         for name in ("labels", "invalid", "occluded", "scan"):
             same = np.mean(getattr(ours, name) == getattr(theirs, name))
-            assert same > 0.999, name  # poses pass through text: a ray along an edge may go by on its other side
+            assert same > 0.995, name  # poses pass through text: a ray along an edge may go by on its other side
         compared += 1
     assert compared == 3
 
