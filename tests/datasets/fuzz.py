@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets import kitti_360
+from pipeline.datasets import carla_sc, craft3d, kitti_360, occ3d
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image
 from pipeline.datasets.kitti_calibration import read_calibration, read_poses, read_times
 from pipeline.datasets.kitti_root import LARGEST_GRID
@@ -32,6 +32,7 @@ from pipeline.datasets.voxel_files import read_point_labels, read_points
 from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import load_taxonomy
 
 SLOWEST_S = 2.0
@@ -62,7 +63,55 @@ class Findings:
 
 def targets(root: Path) -> list[Target]:
     """Write a small healthy root with a file of every kind, and say how each is read."""
-    return [*_voxel_targets(root / "kitti"), *_kitti_360_targets(root / "360"), *_plain_targets(root / "plain")]
+    kitti = [*_voxel_targets(root / "kitti"), *_kitti_360_targets(root / "360"), *_plain_targets(root / "plain")]
+    return [*kitti, *_carla_targets(root / "carla"), *_occ3d_targets(root / "occ3d"), *_craft_targets(root / "craft")]
+
+
+def _carla_targets(root: Path) -> list[Target]:
+    labels = np.random.default_rng(0).integers(0, 11, (8, 8, 4), dtype=np.uint8)
+    scene = Scene(labels, VoxelGrid((8, 8, 4), 0.4, (0.0, 0.0, 0.0)), load_taxonomy("carla_sc"))
+    carla_sc.write_carla_frame(root, "train", "Town01_Light", "000000", scene)
+    carla_sc.write_carla_params(root, "train", "Town01_Light", (8, 8, 4), ((0.0, 0.0, 0.0), (3.2, 3.2, 1.6)))
+    folder = root / "Train/Town01_Light/cartesian/evaluation"
+
+    def frame() -> object:
+        return carla_sc.open_carla_sc(root).scene("Town01_Light", "000000")
+
+    return [Target(f"carla.{n}", folder / n, frame) for n in ("000000.label", "000000.bin", "params.json")]
+
+
+def _occ3d_targets(root: Path) -> list[Target]:
+    shape = occ3d.OCC3D_GRID.shape
+    semantics = np.full(shape, 17, np.uint8)
+    semantics[:, :, 0] = 11
+    masks = np.ones(shape, np.uint8)
+    occ3d.write_occ3d_frame(root, "scene-0001", "aa", occ3d.Occ3dFrame(semantics, masks, masks))
+    occ3d.write_occ3d_annotations(root, {"train": ("scene-0001",)}, {"scene-0001": {"aa": {"gt_path": "x"}}})
+
+    def frame() -> object:
+        return occ3d.open_occ3d(root).scene("scene-0001", "aa")
+
+    names = ("gts/scene-0001/aa/labels.npz", "annotations.json")
+    return [Target(f"occ3d.{name.split('/')[-1]}", root / name, frame) for name in names]
+
+
+def _craft_targets(root: Path) -> list[Target]:
+    steps = [craft3d.Action(t, "a", (t % 3, t % 2, t % 5), 1 + t, 0, t % 4 > 0) for t in range(12)]
+    craft3d.write_house(root, craft3d.replay(steps, "one"), steps)
+    craft3d.write_splits(root, {"train": ("one",)})
+
+    def built() -> object:
+        return craft3d.replay(craft3d.read_placed(root / "houses/one/placed.json"), "one").scene()
+
+    return [
+        Target(
+            "craft.schematic",
+            root / "houses/one/schematic.npy",
+            lambda: craft3d.open_craft3d(root).house("one").scene(),
+        ),
+        Target("craft.placed", root / "houses/one/placed.json", built),
+        Target("craft.splits", root / "splits.json", lambda: craft3d.open_craft3d(root)),
+    ]
 
 
 def _voxel_targets(root: Path) -> list[Target]:

@@ -1,0 +1,228 @@
+"""3D-Craft houses: placed.json (how a house was built) and schematic.npy (how it ended), read and written.
+
+    ROOT/houses/<workdir>/{placed.json, schematic.npy, stats.json}    ROOT/splits.json {split: [workdir, ...]}
+
+Minecraft's axes are x east, y up, z south: right-handed. Ours are X forward, Y left, Z up, right-handed as well:
+X = x, Y = -z, Z = y. So schematic.npy, uint8 (y, z, x, 2) of (block id, meta), becomes blocks (X, Y, Z) by
+transposing and reversing z. One voxel is one block, a cube of 1 m.
+"""
+
+from __future__ import annotations
+
+import io
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.checked_files import read_bounded, read_json
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import safe_join, write_atomic, write_json
+from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.records import Scene
+from pipeline.scene.taxonomy import load_taxonomy
+
+LARGEST_EDGE = 512  # blocks; a published house has at most some hundred
+LARGEST_HOUSE = 1 << 24  # blocks in the box
+LARGEST_PLACED = 1 << 24  # bytes of placed.json
+# what numpy raises on a damaged .npy header, which it reads as Python source
+NPY_FAULTS = (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError, tokenize.TokenError)
+
+
+@dataclass(frozen=True, eq=False)
+class House:
+    """blocks, meta: a block's id (0 = air) and data value, (X, Y, Z) in our axes."""
+
+    name: str
+    blocks: UInt8[np.ndarray, "x y z"]
+    meta: UInt8[np.ndarray, "x y z"]
+
+    @property
+    def occupied(self) -> int:
+        """How many blocks aren't air."""
+        return int(np.count_nonzero(self.blocks))
+
+    def fits(self, edge: int = 32, blocks: int = 1024) -> bool:
+        """Whether it fits a cube of `edge` blocks and has at most `blocks` (Scaffold Diffusion: 32 and 1024)."""
+        return max(self.blocks.shape) <= edge and self.occupied <= blocks
+
+    def scene(self) -> Scene:
+        """The house as a Scene of 1 m voxels, its lowest corner in the origin. Raises InputError on an unknown id."""
+        taxonomy = load_taxonomy("minecraft")
+        labels = taxonomy.from_raw(self.blocks, self.name)
+        x, y, z = self.blocks.shape
+        return Scene(
+            labels, VoxelGrid((x, y, z), 1.0, (0.0, 0.0, 0.0)), taxonomy, {"source": "3d-craft", "house": self.name}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CraftRoot:
+    """A dataset on disk: house names by split ("all" without splits.json)."""
+
+    path: Path
+    splits: Mapping[str, tuple[str, ...]]
+
+    def house(self, name: str) -> House:
+        """A finished house, from schematic.npy, or replayed from placed.json where there is none. Raises InputError."""
+        schematic = safe_join(self.path, f"houses/{name}/schematic.npy")
+        if schematic.exists():
+            return read_schematic(schematic)
+        return replay(read_placed(safe_join(self.path, f"houses/{name}/placed.json")), name)
+
+
+def open_craft3d(root: Path) -> CraftRoot:
+    """Enumerate a root's houses and splits; no house is read. Raises InputError."""
+    root = Path(root)
+    folder = safe_join(root, "houses")
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    files = ("schematic.npy", "placed.json")
+    found = tuple(name for name in names if any(safe_join(root, f"houses/{name}/{file}").is_file() for file in files))
+    if not found:
+        raise InputError(root, "a 3D-Craft root, which holds houses/*/schematic.npy or placed.json", "none")
+    path = safe_join(root, "splits.json")
+    if not path.exists():
+        return CraftRoot(root, {"all": found})
+    table = read_json(path, "3D-Craft's splits")
+    if not isinstance(table, dict) or not all(_is_names(members) for members in table.values()):
+        raise InputError(path, "{split: [house, ...]}", f"{table!r}"[:200])
+    return CraftRoot(root, {split: tuple(n for n in members if n in set(found)) for split, members in table.items()})
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def read_schematic(path: Path) -> House:
+    """schematic.npy, or any .npy of that form. The header is checked before the array is read. Raises InputError."""
+    content = read_bounded(path, "a schematic .npy", 2 * LARGEST_HOUSE + 4096)
+    stream = io.BytesIO(content)
+    try:
+        np.lib.format.read_magic(stream)
+        stream.seek(0)
+        shape, fortran, dtype = _header(stream)
+    except (*NPY_FAULTS, EOFError) as error:
+        raise InputError(path, "a .npy file", str(error).splitlines()[0] if str(error) else repr(error)) from None
+    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 2:
+        raise InputError(path, "uint8 of shape (y, z, x, 2)", f"{dtype} {shape}")
+    if not all(1 <= n <= LARGEST_EDGE for n in shape[:3]) or int(np.prod(shape[:3], dtype=np.int64)) > LARGEST_HOUSE:
+        raise InputError(path, f"edges of 1 to {LARGEST_EDGE} and at most {LARGEST_HOUSE} blocks", f"{shape[:3]}")
+    body = content[stream.tell() :]
+    if len(body) != int(np.prod(shape, dtype=np.int64)):
+        raise InputError(path, f"{np.prod(shape)} bytes of blocks", f"{len(body)}")
+    array = np.frombuffer(body, np.uint8).reshape(shape)
+    return House(path.parent.name if path.name == "schematic.npy" else path.stem, *_ours(array))
+
+
+def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = reader(stream, max_header_size=1000)
+    return tuple(shape), bool(fortran), dtype
+
+
+def _ours(array: UInt8[np.ndarray, "y z x 2"]) -> tuple[UInt8[np.ndarray, "x y z"], UInt8[np.ndarray, "x y z"]]:
+    turned = array.transpose(2, 1, 0, 3)[:, ::-1]  # (x, -z, y, 2)
+    return np.ascontiguousarray(turned[..., 0]), np.ascontiguousarray(turned[..., 1])
+
+
+def schematic_of(house: House) -> UInt8[np.ndarray, "y z x 2"]:
+    """The array that schematic.npy holds."""
+    ours = np.stack([house.blocks, house.meta], axis=-1)
+    return np.ascontiguousarray(ours[:, ::-1].transpose(2, 1, 0, 3))
+
+
+def write_schematic(path: Path, house: House) -> None:
+    """Write schematic.npy; the same house gives the same bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, schematic_of(house), allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step of a builder: at `position` (x, y, z in Minecraft's axes) a block is placed, or broken."""
+
+    tick: int
+    builder: str
+    position: tuple[int, int, int]
+    block: int  # id 0..255
+    meta: int
+    placed: bool
+
+
+def read_placed(path: Path) -> list[Action]:
+    """placed.json: rows [tick, builder, [x, y, z], [id, meta], "P" | "B"]; negative ids are signed bytes.
+
+    Raises InputError with the row.
+    """
+    rows = read_json(path, "a list of actions", LARGEST_PLACED)
+    if not isinstance(rows, list):
+        raise InputError(path, "a list of actions", type(rows).__name__)
+    return [_action(row, f"{path} row {number}") for number, row in enumerate(rows)]
+
+
+def _action(row: Any, subject: str) -> Action:
+    try:
+        tick, builder, (x, y, z), (block, meta), kind = row
+        numbers = (tick, x, y, z, block, meta)
+        if kind not in ("P", "B") or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise InputError(subject, '[tick, builder, [x, y, z], [id, meta], "P" or "B"]', f"{row!r}"[:100]) from None
+    if not (-128 <= block <= 255 and -128 <= meta <= 255 and max(map(abs, (x, y, z))) < 1 << 31):
+        raise InputError(subject, "an id and a meta of a byte, and coordinates of 32 bits", f"{row!r}"[:100])
+    return Action(tick, str(builder), (x, y, z), block & 0xFF, meta & 0xFF, kind == "P")
+
+
+def write_placed(path: Path, actions: Iterable[Action]) -> None:
+    """Write placed.json."""
+    rows = [[a.tick, a.builder, list(a.position), [a.block, a.meta], "P" if a.placed else "B"] for a in actions]
+    write_json(path, rows)
+
+
+def replay(actions: Iterable[Action], name: str) -> House:
+    """The house that stands after all actions, cut to its blocks; "B" and placing air remove. Raises InputError.
+
+    Actions are taken by tick, those of one tick in their order.
+    """
+    standing: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for action in sorted(actions, key=lambda a: a.tick):
+        if action.placed and action.block:
+            standing[action.position] = (action.block, action.meta)
+        else:
+            standing.pop(action.position, None)
+    if not standing:
+        raise InputError(name, "a house that stands at the end", "no block")
+    places = np.array(list(standing))  # (n, 3): x y z
+    low = places.min(axis=0)
+    x, y, z = (int(n) for n in places.max(axis=0) - low + 1)
+    if max(x, y, z) > LARGEST_EDGE or x * y * z > LARGEST_HOUSE:
+        raise InputError(name, f"edges of at most {LARGEST_EDGE}, {LARGEST_HOUSE} blocks in all", f"{x} x {y} x {z}")
+    array = np.zeros((y, z, x, 2), np.uint8)
+    at = places - low
+    array[at[:, 1], at[:, 2], at[:, 0]] = np.array(list(standing.values()), np.uint8)
+    return House(name, *_ours(array))
+
+
+def write_house(root: Path, house: House, actions: Iterable[Action] = ()) -> list[str]:
+    """Write houses/<name>/{schematic.npy, stats.json} and, if there are actions, placed.json; the paths written."""
+    folder = f"houses/{house.name}"
+    write_schematic(safe_join(root, f"{folder}/schematic.npy"), house)
+    write_json(safe_join(root, f"{folder}/stats.json"), {"blocks": house.occupied, "shape": list(house.blocks.shape)})
+    written = [f"{folder}/schematic.npy", f"{folder}/stats.json"]
+    actions = list(actions)
+    if actions:
+        written.append(f"{folder}/placed.json")
+        write_placed(safe_join(root, written[-1]), actions)
+    return written
+
+
+def write_splits(root: Path, splits: Mapping[str, tuple[str, ...]]) -> str:
+    """Write splits.json; the path written."""
+    write_json(safe_join(root, "splits.json"), {name: list(members) for name, members in splits.items()})
+    return "splits.json"
