@@ -145,7 +145,7 @@ def render(
 def sheet(
     root: Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root.")],
     *,
-    out: Annotated[Path, typer.Option("--out", help="The PNG to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The PNG or JPEG to write.")],
     split: Annotated[str, typer.Option(help="The root's split.")] = "train",
     frames: Annotated[int, typer.Option(min=1, max=64, help="So many frames, evenly over the split.")] = 16,
 ) -> None:
@@ -158,6 +158,30 @@ def sheet(
     from flows.sheet import write_sheet
 
     write_sheet(root, split, frames, out)
+
+
+@app.command()
+def convert(
+    root: Annotated[Path, typer.Argument(help="The dataset to read; its format is recognised.")],
+    *,
+    out: Out,
+    to: Annotated[str, typer.Option(help="semantic_kitti, kitti_360, carla_sc or occ3d.")],
+    split: Annotated[str | None, typer.Option(help="This split alone.")] = None,
+    workers: Workers = CORES,
+    engine: Engine = "none",
+    quiet: Quiet = False,
+) -> None:
+    """Write a dataset's labelled scenes in another format, and say what its classes lose.
+
+    \b
+    Examples:
+      occfactory convert data/runs/town --to carla_sc --out data/runs/town_carla
+      occfactory convert /data/Occ3D-nuScenes --to semantic_kitti --split val --out occ_as_kitti
+    """
+    from flows.convert import convert_dataset
+    from flows.recipes import ConvertRecipe, validated
+
+    convert_dataset(validated(ConvertRecipe, {"root": root, "to": to, "split": split}), out, engine, workers, quiet)
 
 
 @app.command()

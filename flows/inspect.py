@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from flows.shards import WORK
+from pipeline.datasets.formats import detect
 from pipeline.datasets.manifest import read_manifest, verify_files
-from pipeline.datasets.semantic_kitti import open_root
 from pipeline.datasets.statistics import Statistics, dataset_statistics
 from pipeline.scene.taxonomy import EMPTY, Taxonomy
 
@@ -38,26 +38,24 @@ def _may_be_unlisted(path: str) -> bool:
 
 
 def describe_root(root: Path, split: str | None = None, quiet: bool = True) -> str:
-    """What a SemanticKITTI-layout root holds, as text: grid, frames a split, and a class table a labelled split.
+    """What a dataset holds, as text: format, frames a split, and grid and class table of each labelled split.
 
     Shares are of occupied valid voxels, beside the published ones. Raises InputError.
     """
-    dataset = open_root(root)
-    x, y, z = dataset.grid.shape
+    form = detect(root)
+    dataset = form.open(root)
     counts = ", ".join(f"{name} {len(dataset.frames(name))}" for name in dataset.splits)
-    lines = [
-        f"{root}: SemanticKITTI layout, {x} x {y} x {z} voxels of {dataset.grid.voxel_size_m} m",
-        f"frames: {counts}",
-    ]
-    labelled = [
-        name
-        for name in ((split,) if split else dataset.splits)
-        if any(dataset.sequences[s].labelled for s, _ in dataset.frames(name))
-    ]
-    for name in labelled:
+    lines = [f"{root}: {form.name}", f"frames: {counts}"]
+    for name in (split,) if split else dataset.splits:
+        labelled = [key for key in dataset.frames(name) if dataset.label_files(*key)[0].exists()]
+        if not labelled:
+            continue
+        grid = dataset.scene(*labelled[0]).grid
         with _bar(f"counting {name}", quiet) as progress:
             found = dataset_statistics(dataset, name, progress=progress)
-        lines += ["", *_table(dataset.taxonomy, found)]
+        x, y, z = grid.shape
+        lines += ["", f"{name}: {found.frames} frames, the first {x} x {y} x {z} voxels of {grid.voxel_size_m} m"]
+        lines += _table(dataset.taxonomy, found)
     return "\n".join(lines)
 
 
@@ -67,13 +65,14 @@ def _table(taxonomy: Taxonomy, found: Statistics) -> list[str]:
     )
     shares = 100 * published / max(published.sum(), 1)
     lines = [
-        f"{found.split}: {found.frames} frames",
         f"valid voxels    {100 * found.valid_share:6.2f} % of the grid          (SemanticKITTI 72.4 %)",
         f"occupied voxels {100 * found.occupied_share:6.2f} % of the valid ones     (SemanticKITTI 6.93 %)",
         f"{'class':16}{'share here':>12}{'published':>12}{'ratio':>8}{'frames with it':>17}",
     ]
     for k in range(EMPTY + 1, len(taxonomy.classes)):
         here = 100 * found.occupied_frequencies[k]
+        if len(taxonomy.classes) > 50 and not here:
+            continue  # of hundreds of blocks, those that occur
         ratio = f"{here / shares[k]:8.2f}" if shares[k] else f"{'-':>8}"
         seen = f"{100 * found.frame_shares[k]:15.1f} %"
         lines.append(f"{taxonomy.classes[k]:16}{here:10.3f} %{shares[k]:10.3f} %{ratio}{seen}")

@@ -123,6 +123,16 @@ class RenderRecipe(Config):
     threads: int = Field(1, ge=1)  # threads a worker
 
 
+class ConvertRecipe(Config):
+    """A dataset in another format."""
+
+    root: Path = Field(exclude=True)  # the source; not part of the digest
+    to: str  # the target format's name
+    split: str | None = None  # this split alone; None: all
+    shard_frames: int = Field(50, ge=1)  # frames a shard
+    threads: int = Field(1, ge=1)  # threads a worker
+
+
 class VoxelizeRecipe(Config):
     """Ground truth from a root's labelled scans and poses; the defaults are SemanticKITTI's."""
 

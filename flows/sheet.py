@@ -20,12 +20,12 @@ GAP_PX = 4
 
 
 def write_sheet(root: Path, split: str, frames: int, out: Path) -> None:
-    """Write a PNG of `frames` frames spread evenly over a split: image, render, depth, semantics, from above.
+    """Write a picture of `frames` frames spread evenly over a split: image, render, depth, semantics, from above.
 
     Raises InputError.
     """
-    if out.suffix != ".png":
-        raise InputError(out, "a name ending in .png", repr(out.suffix))
+    if out.suffix not in (".png", ".jpg"):
+        raise InputError(out, "a name ending in .png or .jpg", repr(out.suffix))
     source, dataset = SplitSource(root=root, split=split), open_root(root)
     available = len(split_frames(source))
     chosen = np.unique(np.linspace(0, available - 1, min(frames, available)).round().astype(int))

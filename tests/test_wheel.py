@@ -23,8 +23,9 @@ def test_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in names}
     assert {"pipeline", "flows", "renderers", "ssc_eval"} == {name for name in top if not name.endswith(".dist-info")}
-    shipped = {path.name for path in (REPOSITORY / "data" / "taxonomies").iterdir()}
-    assert shipped == {Path(name).name for name in names if name.startswith("pipeline/_data/taxonomies/")}
+    for folder in ("taxonomies", "conversions"):
+        shipped = {path.name for path in (REPOSITORY / "data" / folder).iterdir()}
+        assert shipped == {Path(name).name for name in names if name.startswith(f"pipeline/_data/{folder}/")}
     assert "pipeline/report/gallery.html" in names
 
 

@@ -24,7 +24,7 @@ from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join, write_atomic, write_json
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import load_taxonomy
+from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 
 LARGEST_EDGE = 512  # blocks; a published house has at most some hundred
 LARGEST_HOUSE = 1 << 24  # blocks in the box
@@ -67,12 +67,32 @@ class CraftRoot:
     path: Path
     splits: Mapping[str, tuple[str, ...]]
 
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return load_taxonomy("minecraft")
+
+    def frames(self, split: str) -> tuple[tuple[str, str], ...]:
+        """(house, file) of a split's houses. Raises InputError on an unknown split."""
+        if split not in self.splits:
+            raise InputError(self.path, f"a split of {', '.join(self.splits)}", repr(split))
+        return tuple((name, self._file(name).name) for name in self.splits[split])
+
+    def label_files(self, sequence: str, frame: str) -> tuple[Path, ...]:
+        """The file that a house comes from."""
+        return (self._file(sequence),)
+
+    def scene(self, sequence: str, frame: str) -> Scene:
+        """A finished house as a Scene. Raises InputError."""
+        return self.house(sequence).scene()
+
+    def _file(self, name: str) -> Path:
+        schematic = safe_join(self.path, f"houses/{name}/schematic.npy")
+        return schematic if schematic.exists() else safe_join(self.path, f"houses/{name}/placed.json")
+
     def house(self, name: str) -> House:
         """A finished house, from schematic.npy, or replayed from placed.json where there is none. Raises InputError."""
-        schematic = safe_join(self.path, f"houses/{name}/schematic.npy")
-        if schematic.exists():
-            return read_schematic(schematic)
-        return replay(read_placed(safe_join(self.path, f"houses/{name}/placed.json")), name)
+        path = self._file(name)
+        return read_schematic(path) if path.suffix == ".npy" else replay(read_placed(path), name)
 
 
 def open_craft3d(root: Path) -> CraftRoot:

@@ -35,6 +35,8 @@ def test_help_shows_an_example(command: str) -> None:
         (["voxelize", "OUT", "--out", "OUT/x"], "sequences with velodyne/ and labels/"),
         (["render", "OUT", "--out", "OUT/x"], "root, which holds sequences/"),
         (["sheet", "OUT", "--out", "OUT/x.png"], "root, which holds sequences/"),
+        (["info", "OUT"], "a dataset's root"),
+        (["convert", "OUT", "--to", "occ3d", "--out", "OUT/x"], "a dataset's root"),
         (["verify", "OUT"], "expected the manifest of a finished build"),
         (["recipes", "nonsense"], "expected one of town_demo"),
         (["build", "town_tiny", "--out", "/proc/nowhere", "--engine", "none"], "a folder that can be written"),

@@ -1,0 +1,121 @@
+"""Which formats there are: how a root is recognised and opened, and how scenes are written. The rest of the house
+speaks to a DatasetRoot and never asks for a dataset's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.datasets import carla_sc, craft3d, kitti_360, occ3d, semantic_kitti
+from pipeline.datasets.statistics import Countable
+from pipeline.datasets.voxel_frames import frame_of
+from pipeline.scene.errors import InputError
+from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.records import Scene
+
+
+class DatasetRoot(Countable, Protocol):
+    """An opened dataset: what statistics count, and its splits."""
+
+    @property
+    def splits(self) -> Mapping[str, tuple[str, ...]]: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format by name. marks: one of these lies in its root; grid: the one it is bound to, None = any.
+
+    write_scene(root, split, sequence, frame, scene) and write_root(root, grid, {split: sequences}) return the paths
+    written; None where the format can't be written from scenes.
+    """
+
+    name: str
+    taxonomy: str
+    marks: tuple[str, ...]
+    open: Callable[[Path], DatasetRoot]
+    grid: VoxelGrid | None = None
+    write_scene: Callable[[Path, str, str, str, Scene], Sequence[str]] | None = None
+    write_root: Callable[[Path, VoxelGrid, Mapping[str, Sequence[str]]], Sequence[str]] | None = None
+
+
+def _kitti_scene(root: Path, split: str, sequence: str, frame: str, scene: Scene) -> Sequence[str]:
+    return semantic_kitti.write_frame(root, frame_of(scene, sequence, frame))
+
+
+def _kitti_360_scene(root: Path, split: str, sequence: str, frame: str, scene: Scene) -> Sequence[str]:
+    return kitti_360.write_frame(root, frame_of(scene, sequence, frame))
+
+
+def _carla_root(root: Path, grid: VoxelGrid, splits: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    low, high = grid.origin_m, grid.upper_m
+    return [
+        carla_sc.write_carla_params(root, split, s, grid.shape, (low, high)) for split, ss in splits.items() for s in ss
+    ]
+
+
+def _carla_scene(root: Path, split: str, sequence: str, frame: str, scene: Scene) -> Sequence[str]:
+    if split not in carla_sc.SPLITS:
+        raise InputError("carla_sc", f"a split of {', '.join(carla_sc.SPLITS)}", repr(split))
+    return carla_sc.write_carla_frame(root, split, sequence, frame, scene)
+
+
+def _occ3d_scene(root: Path, split: str, sequence: str, frame: str, scene: Scene) -> Sequence[str]:
+    if split not in ("train", "val"):
+        raise InputError("occ3d", "a split of train, val", repr(split))
+    return [occ3d.write_occ3d_frame(root, sequence, frame, occ3d.occ3d_frame(scene))]
+
+
+def _occ3d_root(root: Path, grid: VoxelGrid, splits: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    return [occ3d.write_occ3d_annotations(root, {name: tuple(found) for name, found in splits.items()}, {})]
+
+
+FORMATS: Mapping[str, Format] = {
+    form.name: form
+    for form in (
+        Format(
+            "semantic_kitti",
+            "semantic_kitti",
+            ("sequences",),
+            semantic_kitti.open_root,
+            write_scene=_kitti_scene,
+            write_root=semantic_kitti.write_layout,
+        ),
+        Format(
+            "kitti_360",
+            "kitti_360",
+            ("data_2d_raw",),
+            kitti_360.open_root,
+            write_scene=_kitti_360_scene,
+            write_root=kitti_360.write_layout,
+        ),
+        Format(
+            "carla_sc",
+            "carla_sc",
+            ("Train", "Val", "Test"),
+            carla_sc.open_carla_sc,
+            write_scene=_carla_scene,
+            write_root=_carla_root,
+        ),
+        Format(
+            "occ3d",
+            "occ3d",
+            ("gts",),
+            occ3d.open_occ3d,
+            grid=occ3d.OCC3D_GRID,
+            write_scene=_occ3d_scene,
+            write_root=_occ3d_root,
+        ),
+        Format("craft3d", "minecraft", ("houses",), craft3d.open_craft3d),
+    )
+}
+
+
+def detect(root: Path) -> Format:
+    """The format of a root, by what lies in it. Raises InputError."""
+    for form in FORMATS.values():
+        if any((Path(root) / mark).is_dir() for mark in form.marks):
+            return form
+    marks = "; ".join(f"{form.name}: {' or '.join(form.marks)}" for form in FORMATS.values())
+    raise InputError(root, f"a dataset's root, which holds a folder ({marks})", "none of them")
