@@ -21,7 +21,7 @@ demo: $(STAMP)
 	@echo "open $(DEMO)/gallery/index.html"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow or not gpu"
+	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

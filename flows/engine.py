@@ -17,6 +17,7 @@ from typing import Literal
 
 from flows.quiet import make_prefect_home
 from flows.shards import WORK, Plan, Result, drop_intermediate, run_job
+from pipeline.datasets.checked_files import read_json
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import write_json
 
@@ -140,18 +141,16 @@ def _pin_recipe(plan: Plan) -> None:
     """A folder belongs to one recipe: a new one is pinned, a different one refused."""
     path = plan.out / WORK / "plan.json"
     pinned = {"plan": plan.name, "recipe_digest": plan.recipe.digest()}
-    if not path.exists():
-        others = [p.name for p in plan.out.iterdir() if p.name != WORK]
-        if others:
-            raise InputError(plan.out, "a new or empty folder", f"{others[0]} there", "choose another --out")
-        write_json(path, pinned)
-    import json
-
-    found = json.loads(path.read_text())
-    if found != pinned:
-        raise InputError(
-            plan.out, f"a build of this recipe ({pinned['recipe_digest'][:12]})", str(found), "choose another"
-        )
+    if path.exists():
+        found = read_json(path, "what this folder is for")
+        if found != pinned:
+            expected = f"a {plan.name} of this recipe ({pinned['recipe_digest'][:12]})"
+            raise InputError(plan.out, expected, str(found), "choose another --out")
+        return
+    others = [entry.name for entry in plan.out.iterdir() if entry.name != WORK]
+    if others:
+        raise InputError(plan.out, "a new or empty folder", f"{others[0]} there", "choose another --out")
+    write_json(path, pinned)
 
 
 def _sweep(out: Path) -> None:

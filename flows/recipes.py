@@ -9,9 +9,9 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
@@ -70,6 +70,12 @@ class ViewConfig(Config):
     jitter_m: float = Field(0.03, ge=0, le=2)  # standard deviation of the camera's place [m]
     jitter_deg: float = Field(0.3, ge=0, le=20)  # standard deviation of its angles [degrees]
     calibrated: bool = False  # the source's own calibration and image size instead of KITTI's typical ones
+
+    @model_validator(mode="after")
+    def _own_calibration_is_exact(self) -> Self:
+        if self.calibrated and (self.cameras != ("front",) or self.jitter_m or self.jitter_deg):
+            raise ValueError("calibrated views have the front camera alone and no jitter")
+        return self
 
 
 class ImageConfig(Config):

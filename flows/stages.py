@@ -15,7 +15,7 @@ from flows.payload import read_payload, write_payload
 from flows.recipes import BuildRecipe
 from flows.shards import WORK
 from flows.sources import draw, source_grid
-from flows.viewing import cameras_of
+from flows.viewing import cameras_of, copy_frame_calibration
 from pipeline.datasets.image_files import write_depth, write_image, write_label_image
 from pipeline.datasets.monoscene_labels import write_monoscene_labels
 from pipeline.datasets.semantic_kitti import write_frame
@@ -23,6 +23,8 @@ from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.files import write_json
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import IGNORE, load_taxonomy
+
+VIEW_KINDS = ("depth", "semantics")  # what is exported of a view beside its image
 
 
 def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
@@ -93,8 +95,10 @@ def files_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
         views, _ = _read(out, "views", index)
         images, _ = _read(out, "images", index)
         written += _write_voxels(recipe, out, place, index)
-        for camera, image in images.items():
-            written += _write_view(out, place, camera, image, views)
+        written += copy_frame_calibration(recipe, out, index)
+        for number, camera in enumerate(cameras_of(recipe, index)):
+            suffix = "2" if number == 0 else camera  # the first one is the dataset's camera
+            written += _write_view(out, place, suffix, images[camera], {k: views[f"{camera}.{k}"] for k in VIEW_KINDS})
         _, note = _read(out, "masks", index)
         written.append(f"{WORK}/samples/{index:06d}.json")
         write_json(out / written[-1], note["provenance"])
@@ -115,12 +119,11 @@ def _write_voxels(recipe: BuildRecipe, out: Path, place: Place, index: int) -> l
     return write_frame(out, frame) + extra
 
 
-def _write_view(out: Path, place: Place, camera: str, image: np.ndarray, views: dict[str, np.ndarray]) -> list[str]:
-    suffix = "2" if camera == "front" else camera
-    paths = {kind: f"{place.folder}/{kind}_{suffix}/{place.frame}.png" for kind in ("image", "depth", "semantics")}
+def _write_view(out: Path, place: Place, suffix: str, image: np.ndarray, view: dict[str, np.ndarray]) -> list[str]:
+    paths = {kind: f"{place.folder}/{kind}_{suffix}/{place.frame}.png" for kind in ("image", *VIEW_KINDS)}
     write_image(out / paths["image"], image)
-    write_depth(out / paths["depth"], views[f"{camera}.depth"])
-    write_label_image(out / paths["semantics"], views[f"{camera}.semantics"])
+    write_depth(out / paths["depth"], view["depth"])
+    write_label_image(out / paths["semantics"], view["semantics"])
     return list(paths.values())
 
 

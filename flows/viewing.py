@@ -5,11 +5,13 @@ Jitter is drawn a sequence, not a sample: a sequence has one calib.txt, and a st
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flows.layout import sequence_of
 from flows.recipes import BuildRecipe, SplitSource
 from flows.sources import open_source, split_frames
 from pipeline.datasets.kitti_calibration import Calibration, calibration_of
-from pipeline.datasets.semantic_kitti import frame_path, read_camera, read_sequence_calibration
+from pipeline.datasets.semantic_kitti import frame_path, read_camera, read_sequence_calibration, write_frame_calibration
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng
@@ -23,12 +25,29 @@ def cameras_of(recipe: BuildRecipe, index: int) -> dict[str, Camera]:
         return {"front": own_camera(recipe.source, index)}
     from renderers.viewpoints import Jitter, jittered, kitti_rig
 
-    source = recipe.source
-    sequence = split_frames(source)[index][0] if isinstance(source, SplitSource) else sequence_of(recipe, index)[0]
     views = recipe.views
-    draw = rng(recipe.seed, "cameras", int(sequence))
+    draw = rng(recipe.seed, "cameras", _sequence_number(recipe, index))
     rig = kitti_rig(views.cameras, (views.width_px, views.height_px))
     return {name: jittered(camera, Jitter(views.jitter_m, views.jitter_deg), draw) for name, camera in rig.items()}
+
+
+def _sequence_number(recipe: BuildRecipe, index: int) -> int:
+    if not isinstance(recipe.source, SplitSource):
+        return sequence_of(recipe, index)[0]
+    sequences = [sequence for sequence, _ in split_frames(recipe.source)]
+    return list(dict.fromkeys(sequences)).index(sequences[index])
+
+
+def copy_frame_calibration(recipe: BuildRecipe, out: Path, index: int) -> list[str]:
+    """Carry over a source frame's own calibration, where it has one and the views used it; the paths written."""
+    source = recipe.source
+    if not recipe.views.calibrated or not isinstance(source, SplitSource):
+        return []
+    root = open_source(source.root)
+    sequence, frame = split_frames(source)[index]
+    if not frame_path(root, sequence, "calib", f"{frame}.txt").exists():
+        return []
+    return [write_frame_calibration(out, sequence, frame, read_sequence_calibration(root, sequence, frame))]
 
 
 def nominal_calibration(recipe: BuildRecipe, index: int) -> Calibration:

@@ -61,7 +61,7 @@ def test_a_record_that_points_out_of_the_folder_is_not_trusted(tmp_path) -> None
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path) -> None:
     run(tmp_path)
-    with pytest.raises(InputError, match="a build of this recipe"):
+    with pytest.raises(InputError, match="a toy of this recipe"):
         run(tmp_path, factor=4)
     assert files_of(tmp_path) == EXPECTED
 

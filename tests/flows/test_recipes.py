@@ -43,6 +43,7 @@ def test_a_machines_path_is_no_part_of_the_digest() -> None:
         ("town_tiny", None, ("samples=-1",), "greater than or equal to 1"),
         ("town_tiny", None, ("samples=many",), "valid integer"),
         ("town_tiny", None, ("views.cameras=[]",), "at least 1"),
+        ("semantic_kitti", Path("/x"), ("views.jitter_m=1",), "front camera alone and no jitter"),
     ],
 )
 def test_bad_recipes_are_refused_in_one_line(name, root, changes, message) -> None:
