@@ -56,6 +56,9 @@ class Lidar:
             raise InputError("Lidar", "an elevation and an azimuth offset a beam, and at least one column", found)
 
 
+NOMINAL = Lidar((*(2.0 - np.arange(32) / 3).tolist(), *np.linspace(-8.83, -24.9, 32).tolist()), (0.0,) * 64)  # HDL-64E
+
+
 @dataclass(frozen=True)
 class Motion:
     """The vehicle's motion during a turn, in the sensor's axes: velocity [m/s] and yaw rate [rad/s] (left positive)."""
@@ -82,8 +85,7 @@ def hdl64e(generator: np.random.Generator) -> Lidar:
 
     generator: which unit of the series it is; keep it for a whole sequence.
     """
-    nominal = np.concatenate([2.0 - np.arange(32) / 3, np.linspace(-8.83, -24.9, 32)])
-    elevations = np.clip(nominal + generator.normal(0, 0.03, 64), -24.9, 2.0)
+    elevations = np.clip(NOMINAL.elevations_deg + generator.normal(0, 0.03, 64), -24.9, 2.0)
     return Lidar(tuple(elevations.tolist()), tuple(generator.normal(0, 0.05, 64).tolist()))
 
 
