@@ -8,8 +8,9 @@ annotations.json lists train_split and val_split (scene names) and scene_infos (
 from __future__ import annotations
 
 import io
+import json
+import re
 import struct
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.checked_files import read_bounded, read_json
+from pipeline.datasets.checked_files import read_bounded
+from pipeline.datasets.npy_arrays import bytes_array, parse_bytes_array
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join, write_atomic, write_json
 from pipeline.scene.grid import VoxelGrid
@@ -32,7 +34,8 @@ OCC3D_GRID = VoxelGrid((200, 200, 16), 0.4, (-40.0, -40.0, -1.0))
 ARRAYS = ("semantics", "mask_lidar", "mask_camera")
 LARGEST_FILE = 1 << 22  # bytes, packed; a real one has some 30 kB
 LARGEST_ARRAY = 1 << 20  # bytes, unpacked; a real one has 640,128
-LARGEST_ANNOTATIONS = 1 << 29  # bytes; the published file has some hundred MB
+LARGEST_ANNOTATIONS = 1 << 28  # bytes; the published file has some hundred MB
+LARGEST_LIST = 1 << 20  # bytes of a split's list; the published one has 8 kB
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +103,26 @@ def _read_splits(root: Path, sequences: Mapping[str, tuple[str, ...]]) -> dict[s
     path = safe_join(root, "annotations.json")
     if not path.exists():
         return {"all": tuple(sequences)}
-    table = read_json(path, "Occ3D's annotations", LARGEST_ANNOTATIONS)
-    splits = {}
-    for split in ("train", "val"):
-        listed = table.get(f"{split}_split") if isinstance(table, dict) else None
-        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise InputError(path, f"{split}_split, a list of scenes", f"{listed!r}"[:100])
-        splits[split] = tuple(name for name in listed if name in sequences)
-    return splits
+    content = read_bounded(path, "Occ3D's annotations", LARGEST_ANNOTATIONS)
+    splits = {split: _read_names(content, f"{split}_split", path) for split in ("train", "val")}
+    twice = sorted(set(splits["train"]) & set(splits["val"]))
+    if twice:
+        raise InputError(path, "a scene in one split only", f"{twice[0]!r} in two")
+    return {split: tuple(name for name in dict.fromkeys(names) if name in sequences) for split, names in splits.items()}
+
+
+def _read_names(content: bytes, key: str, path: Path) -> list[str]:
+    """A list of names under a key. The rest of annotations.json, poses by the hundred MB, isn't parsed."""
+    start = content.find(b'"%s"' % key.encode())
+    opening = re.compile(rb'"\w+"\s{0,9}:\s{0,9}(?=\[)').match(content, max(start, 0)) if start >= 0 else None
+    text = content[opening.end() : content.find(b"]", opening.end()) + 1][:LARGEST_LIST] if opening else b""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(path, f"{key}, a list of scenes", f"{text[:80]!r}" if text else "none")
+    return names
 
 
 def read_occ3d_frame(path: Path) -> Occ3dFrame:
@@ -116,7 +131,9 @@ def read_occ3d_frame(path: Path) -> Occ3dFrame:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             arrays = {name: _read_array(archive, path, name) for name in ARRAYS}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, struct.error, RuntimeError) as error:
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise InputError(path, "an .npz archive", str(error)) from None
     if max(arrays["mask_lidar"].max(), arrays["mask_camera"].max()) > 1:
         raise InputError(path, "masks of 0 and 1", "another value")
@@ -124,19 +141,17 @@ def read_occ3d_frame(path: Path) -> Occ3dFrame:
 
 
 def _read_array(archive: zipfile.ZipFile, path: Path, name: str) -> UInt8[np.ndarray, "x y z"]:
-    try:
-        entry = archive.getinfo(f"{name}.npy")
-        if entry.file_size > LARGEST_ARRAY:
-            raise InputError(path, f"{name} of at most {LARGEST_ARRAY} bytes", f"{entry.file_size}")
-        with archive.open(entry) as member:
-            content = member.read(LARGEST_ARRAY)
-        array = np.load(io.BytesIO(content), allow_pickle=False, max_header_size=1000)
-    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError, tokenize.TokenError, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(path, f"an array {name}", str(error)) from None
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != OCC3D_GRID.shape:
-        raise InputError(path, f"{name}: uint8 {OCC3D_GRID.shape}", f"{array.dtype} {array.shape}")
+    entry = archive.NameToInfo.get(f"{name}.npy")
+    if entry is None:
+        raise InputError(path, f"an array {name}", f"{', '.join(archive.namelist())}"[:200])
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA's header alone can ask for 4 GB
+        raise InputError(path, f"{name} stored or deflated", f"compression {entry.compress_type}")
+    if entry.file_size > LARGEST_ARRAY:
+        raise InputError(path, f"{name} of at most {LARGEST_ARRAY} bytes", f"{entry.file_size}")
+    with archive.open(entry) as member:
+        array = parse_bytes_array(member.read(LARGEST_ARRAY), f"{path} {name}")
+    if array.shape != OCC3D_GRID.shape:
+        raise InputError(path, f"{name}: uint8 {OCC3D_GRID.shape}", f"{array.shape}")
     return array
 
 
@@ -145,11 +160,9 @@ def write_occ3d_frame(root: Path, sequence: str, token: str, frame: Occ3dFrame) 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ARRAYS:
-            array = io.BytesIO()
-            np.save(array, getattr(frame, name), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, array.getvalue())
+            archive.writestr(entry, bytes_array(getattr(frame, name)))
     path = f"gts/{sequence}/{token}/labels.npz"
     write_atomic(safe_join(root, path), buffer.getvalue())
     return path

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from pipeline.datasets.npy_arrays import bytes_array
 from pipeline.datasets.occ3d import (
     OCC3D_GRID,
     Occ3dFrame,
@@ -65,15 +66,53 @@ def test_splits(tmp_path) -> None:
     assert dataset_statistics(root, "val").frames == 1
     with pytest.raises(InputError, match="a split of train, val"):
         root.frames("test")
-    (tmp_path / "annotations.json").write_text(json.dumps({"train_split": 3}))
-    with pytest.raises(InputError, match="train_split"):
-        open_occ3d(tmp_path)
+    for table, message in [
+        ({"train_split": 3}, "train_split, a list"),
+        ({"val_split": []}, "train_split, a list of scenes, found none"),
+        ({"train_split": ["scene-0001"], "val_split": [["scene-0001"]]}, "val_split, a list"),
+        ({"train_split": ["scene-0001"], "val_split": ["scene-0001"]}, "'scene-0001' in two"),
+    ]:
+        (tmp_path / "annotations.json").write_text(json.dumps(table))
+        with pytest.raises(InputError, match=message):
+            open_occ3d(tmp_path)
+
+
+def test_the_rest_of_annotations_is_not_parsed(tmp_path) -> None:
+    """The published file has poses by the hundred MB: the lists are found behind them, wherever they stand."""
+    write_occ3d_frame(tmp_path, "scene-0001", "t", frame())
+    infos = '{"scene_infos": {"scene-0001": {"t": {"ego_pose": {"rotation": [1.0, 0.0, 0.0, 0.0]}}}}'
+    (tmp_path / "annotations.json").write_text(infos + ', "val_split" : [ "scene-0001" ],\n"train_split":[]}')
+    assert open_occ3d(tmp_path).splits == {"train": (), "val": ("scene-0001",)}
 
 
 def archive(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def repacked(method: int = zipfile.ZIP_DEFLATED, **files: bytes) -> bytes:
+    """An archive of the three arrays with some files replaced, compressed by `method`."""
+    arrays = {f"{name}.npy": bytes_array(array) for name, array in vars(frame()).items()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as packed:
+        for name, content in (arrays | {f"{name}.npy": content for name, content in files.items()}).items():
+            packed.writestr(name, content)
+    return buffer.getvalue()
+
+
+def misnamed() -> bytes:
+    """An archive whose directory says that a name is UTF-8, which it isn't."""
+    content = bytearray(repacked())
+    entry = content.rfind(b"PK\x01\x02")
+    content[entry + 9] |= 8
+    content[entry + 46] = 0xFF
+    return bytes(content)
+
+
+HUGE = (
+    b"\x93NUMPY\x01\0\x50\0" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999,)}".ljust(79) + b"\n"
+)
 
 
 def bomb() -> bytes:
@@ -97,8 +136,14 @@ def bomb() -> bytes:
             lambda: archive(**vars(frame()) | {"semantics": np.full(OCC3D_GRID.shape, 18, np.uint8)}),
             "unknown raw id 18",
         ),
-        (lambda: archive(semantics=np.array([{}], dtype=object)), "an array semantics"),
+        (lambda: archive(semantics=np.array([{}], dtype=object)), "a uint8 array in C order"),
         (bomb, "semantics of at most"),
+        (misnamed, "an .npz archive"),
+        (lambda: repacked(semantics=archive(a=np.zeros(3, np.uint8))), "an array in .npy form"),
+        (lambda: repacked(semantics=HUGE), "edges of 1 to 1048576"),
+        (lambda: repacked(semantics=HUGE.replace(b"99999999999999", b"1L, 2L        ")), "a .npy header"),
+        (lambda: repacked(zipfile.ZIP_LZMA), "stored or deflated"),
+        (lambda: repacked(zipfile.ZIP_BZIP2), "stored or deflated"),
     ],
 )
 def test_faults_are_one_line(tmp_path, content, message: str) -> None:
