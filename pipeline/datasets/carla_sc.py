@@ -7,12 +7,18 @@
         evaluation_fine/  NNNNNN.label  uint8, raw CARLA tags
 
 C order over (x, y, z); 128x128x8 and 256x256x16. A voxel without a hit is invalid (255); the fine labels have no hits,
-so there everything is valid. Deviation: published cells are 0.4 x 0.4 x 0.375 m, while a VoxelGrid has cubes; the grid
-has the horizontal size and the true lower corner, `bounds_m` keeps the true box.
+so there everything is valid. The fine download holds evaluation_fine alone: without params.json its box is the
+published one.
+
+CARLA is left-handed, and its points were binned as they came (the public generator negates nothing): the files' y
+grows to the right. Ours grows to the left, so the y axis is reversed here, in reading and in writing. Deviation:
+published cells are 0.4 x 0.4 x 0.375 m, while a VoxelGrid has cubes; the grid has the horizontal size and the true
+lower corner, `bounds_m` keeps the true box.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +41,7 @@ Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
 SPLITS: Mapping[str, str] = {"train": "Train", "val": "Val", "test": "Test"}
 PUBLISHED_SHAPE = (128, 128, 8)
 PUBLISHED_BOUNDS_M: Bounds = ((-25.6, -25.6, -2.0), (25.6, 25.6, 1.0))
+PUBLISHED_CHANNELS = 25  # counters a voxel that the generator had; loaders read the field
 LARGEST_GRID = 1 << 24  # voxels; the fine grid has 2^20
 _LABEL_TYPE: Mapping[Folder, str] = {"evaluation": "<u4", "evaluation_fine": "<u1"}
 _FRAME = re.compile(r"(\d{1,10})\.label", re.ASCII)
@@ -42,7 +49,7 @@ _FRAME = re.compile(r"(\d{1,10})\.label", re.ASCII)
 
 @dataclass(frozen=True, eq=False)
 class CarlaRoot:
-    """A dataset on disk at one resolution: (split, frames) by sequence; bounds_m: the true lower and upper corner."""
+    """A dataset on disk at one resolution: (split, frames) by sequence; bounds_m: the true corners, in our axes."""
 
     path: Path
     folder: Folder
@@ -84,7 +91,8 @@ class CarlaRoot:
             labels = np.where(hits == 0, np.uint8(IGNORE), labels)
         split = self.sequences[sequence][0]
         provenance = {"source": "carla_sc", "split": split, "sequence": sequence, "frame": frame}
-        return Scene(labels.reshape(self.grid.shape), self.grid, self.taxonomy, provenance)
+        turned = np.ascontiguousarray(labels.reshape(self.grid.shape)[:, ::-1])  # y to the left
+        return Scene(turned, self.grid, self.taxonomy, provenance)
 
 
 def _file(root: Path, split: str, sequence: str, folder: str, name: str) -> Path:
@@ -97,48 +105,67 @@ def open_carla_sc(root: Path, folder: Folder = "evaluation") -> CarlaRoot:
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     boxes = set()
     for split, upper in SPLITS.items():
-        place = safe_join(root, upper)
-        for name in sorted(p.name for p in place.iterdir()) if place.is_dir() else ():
-            labels = _file(root, split, name, folder, "")
-            frames = (
-                sorted(m[1] for p in labels.iterdir() if (m := _FRAME.fullmatch(p.name))) if labels.is_dir() else []
-            )
+        for name in _listing(safe_join(root, upper)):
+            frames = sorted(m[1] for f in _listing(_file(root, split, name, folder, "")) if (m := _FRAME.fullmatch(f)))
+            if frames and name in found:
+                raise InputError(root, "a sequence in one split only", f"{name} in {found[name][0]} and {split}")
             if frames:
                 found[name] = (split, tuple(frames))
-                boxes.add(_read_params(_file(root, split, name, "evaluation", "params.json")))
+                boxes.add(_box(root, split, name, folder))
     if not found:
         expected = f"a CarlaSC root, which holds Train/*/cartesian/{folder}/NNNNNN.label"
         raise InputError(root, expected, "none", "give the folder above Train, Val and Test")
     if len(boxes) > 1:
         raise InputError(root, "the same params.json in every sequence", f"{len(boxes)} different ones")
     shape, bounds = boxes.pop()
-    if folder == "evaluation_fine":
-        shape = (2 * shape[0], 2 * shape[1], 2 * shape[2])
     return CarlaRoot(root, folder, _grid(root, shape, bounds), bounds, load_taxonomy("carla_sc"), found)
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(folder, "a folder that can be listed", str(error)) from None
+
+
+def _box(root: Path, split: str, name: str, folder: Folder) -> tuple[tuple[int, int, int], Bounds]:
+    """A sequence's shape and bounds; the fine labels' from their own params.json, else twice the coarse ones' shape."""
+    own, coarse = (_file(root, split, name, place, "params.json") for place in (folder, "evaluation"))
+    if own.exists() or folder == "evaluation":
+        return _read_params(own)
+    (x, y, z), bounds = _read_params(coarse) if coarse.exists() else (PUBLISHED_SHAPE, PUBLISHED_BOUNDS_M)
+    return (2 * x, 2 * y, 2 * z), bounds
 
 
 def _read_params(path: Path) -> tuple[tuple[int, int, int], Bounds]:
     table = read_json(path, "CarlaSC's params")
     try:
-        (x, y, z), low, high = table["grid_size"], table["min_bound"], table["max_bound"]
-        shape = (int(x), int(y), int(z))
-        bounds: Bounds = (
-            (float(low[0]), float(low[1]), float(low[2])),
-            (float(high[0]), float(high[1]), float(high[2])),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
-        raise InputError(path, "grid_size, min_bound and max_bound of three numbers", f"{error!r}") from None
-    size = (np.array(bounds[1]) - bounds[0]) / np.maximum(shape, 1)
-    if min(shape) < 1 or prod(shape) * 8 > LARGEST_GRID or not (np.isfinite(size).all() and size.min() > 0):
+        x, y, z = (int(n) for n in table["grid_size"])  # published as 128.0
+        x0, y0, z0 = (_metres(v) for v in table["min_bound"])
+        x1, y1, z1 = (_metres(v) for v in table["max_bound"])
+        coordinates = table.get("coordinates", "cartesian")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(path, "grid_size, min_bound and max_bound of three numbers", f"{error!r}"[:200]) from None
+    if coordinates != "cartesian":
+        raise InputError(path, "cartesian coordinates", f"{coordinates!r}"[:100])
+    if not (min(x, y, z) >= 1 and x * y * z * 8 <= LARGEST_GRID and x0 < x1 and y0 < y1 and z0 < z1):
         raise InputError(path, f"a grid of at most {LARGEST_GRID // 8} voxels in a box", f"{table}"[:200])
-    return shape, bounds
+    return (x, y, z), ((x0, -y1, z0), (x1, -y0, z1))
+
+
+def _metres(value: object) -> float:
+    """A coordinate to the micrometre: the published ones are float32 in decimals, -25.600000381469727."""
+    number = float(value)  # type: ignore[arg-type]
+    if not abs(number) < 1e6:
+        raise ValueError(f"{number} is no coordinate")
+    return round(number, 6)
 
 
 def _grid(root: Path, shape: tuple[int, int, int], bounds: Bounds) -> VoxelGrid:
     size = (np.array(bounds[1]) - bounds[0]) / shape
     if size.max() > 1.1 * size.min():
         raise InputError(root, "voxels that are nearly cubes", f"{size.round(4).tolist()} m")
-    return VoxelGrid(shape, float(size[0]), bounds[0])
+    return VoxelGrid(shape, round(float(size[0]), 9), bounds[0])
 
 
 def write_carla_frame(
@@ -153,8 +180,8 @@ def write_carla_frame(
     if counts.shape != scene.labels.shape or not np.array_equal(counts > 0, scene.valid):
         raise InputError(f"{sequence}/{frame}", "hits where the labels are valid and nowhere else", "others")
     files = [_file(root, split, sequence, "evaluation", f"{frame}.{kind}") for kind in ("label", "bin")]
-    write_atomic(files[0], scene.taxonomy.to_raw(scene.labels).astype("<u4").tobytes())
-    write_atomic(files[1], counts.astype("<f4").tobytes())
+    write_atomic(files[0], scene.taxonomy.to_raw(scene.labels)[:, ::-1].astype("<u4").tobytes())
+    write_atomic(files[1], counts[:, ::-1].astype("<f4").tobytes())
     return [path.relative_to(root).as_posix() for path in files]
 
 
@@ -163,7 +190,7 @@ def write_carla_fine_frame(root: Path, split: str, sequence: str, frame: str, sc
     if not scene.valid.all():
         raise InputError(f"{sequence}/{frame}", "valid voxels only, as fine labels have no mask", "ignored ones")
     path = _file(root, split, sequence, "evaluation_fine", f"{frame}.label")
-    write_atomic(path, scene.taxonomy.to_raw(scene.labels).astype("<u1").tobytes())
+    write_atomic(path, scene.taxonomy.to_raw(scene.labels)[:, ::-1].astype("<u1").tobytes())
     return [path.relative_to(root).as_posix()]
 
 
@@ -174,9 +201,15 @@ def write_carla_params(
     shape: tuple[int, int, int] = PUBLISHED_SHAPE,
     bounds_m: Bounds = PUBLISHED_BOUNDS_M,
 ) -> str:
-    """Write a sequence's evaluation/params.json; the path written, relative to ROOT."""
-    low, high = bounds_m
-    table = {"num_channels": 1, "grid_size": list(shape), "min_bound": list(low), "max_bound": list(high)}
+    """Write a sequence's evaluation/params.json from a box in our axes; the path written, relative to ROOT."""
+    (x0, y0, z0), (x1, y1, z1) = bounds_m
+    table = {
+        "coordinates": "cartesian",
+        "num_channels": PUBLISHED_CHANNELS,
+        "grid_size": list(shape),
+        "min_bound": [x0, -y1, z0],
+        "max_bound": [x1, -y0, z1],
+    }
     path = _file(root, split, sequence, "evaluation", "params.json")
     write_json(path, table)
     return path.relative_to(root).as_posix()

@@ -1,6 +1,7 @@
 """CarlaSC: hand-worked bytes, round trips at both resolutions, faults in one line."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -40,13 +41,57 @@ def test_hand_worked_bytes(tmp_path) -> None:
     assert root.frames("train") == (("Town01_Heavy", "000005"),)
     assert root.frames("val") == ()
     scene = root.scene("Town01_Heavy", "000005")
-    assert scene.labels[3, 1, 0] == scene.taxonomy.id_of("vehicle")
-    assert scene.labels[0, 0, 1] == 6  # CARLA's 7 is a road as 6 is
-    assert scene.labels[0, 0, 0] == 255
+    assert scene.labels[3, 0, 0] == scene.taxonomy.id_of("vehicle")  # the files' y grows to the right, ours to the left
+    assert scene.labels[0, 1, 1] == 6  # CARLA's 7 is a road as 6 is
+    assert scene.labels[0, 1, 0] == 255
     assert scene.valid.sum() == 15
     assert scene.grid.origin_m == (-0.8, -0.4, -2.0)
     assert scene.grid.voxel_size_m == pytest.approx(0.4)
     assert dataset_statistics(root).class_voxels[10] == 1
+
+
+def test_params_as_published_and_none(tmp_path) -> None:
+    """Floats, float32 in decimals, a field more; the fine download has no params.json at all."""
+    by_hand(tmp_path)
+    params = tmp_path / "Train/Town01_Heavy/cartesian/evaluation/params.json"
+    low, high = np.array([-0.8, -0.2, -2.0], np.float32).tolist(), np.array([0.8, 0.6, -1.2], np.float32).tolist()
+    table = {"grid_size": [4.0, 2.0, 2.0], "min_bound": low, "max_bound": high, "num_channels": 25}
+    params.write_text(json.dumps(table | {"coordinates": "cartesian"}))
+    root = open_carla_sc(tmp_path)
+    assert root.bounds_m == ((-0.8, -0.6, -2.0), (0.8, 0.2, -1.2))  # right and left change places
+    assert root.grid == VoxelGrid((4, 2, 2), 0.4, (-0.8, -0.6, -2.0))
+    write_carla_params(tmp_path, "train", "Town01_Heavy", root.grid.shape, root.bounds_m)
+    again = json.loads(params.read_text())
+    assert again["min_bound"] == [-0.8, -0.2, -2.0]
+    assert again["num_channels"] == 25
+    params.write_text(json.dumps(table | {"coordinates": "cylindrical"}))
+    with pytest.raises(InputError, match="cartesian coordinates, found 'cylindrical'"):
+        open_carla_sc(tmp_path)
+    fine = Scene(
+        np.zeros((256, 256, 16), np.uint8), VoxelGrid((256, 256, 16), 0.2, (0.0, 0.0, 0.0)), load_taxonomy("carla_sc")
+    )
+    write_carla_fine_frame(tmp_path / "fine", "test", "Town07_Light", "000000", fine)
+    assert open_carla_sc(tmp_path / "fine", "evaluation_fine").grid.origin_m == (-25.6, -25.6, -2.0)
+    with pytest.raises(InputError, match="a CarlaSC root"):
+        open_carla_sc(tmp_path / "fine")
+
+
+def test_a_sequence_in_two_splits_is_refused(tmp_path) -> None:
+    by_hand(tmp_path)
+    shutil.copytree(tmp_path / "Train", tmp_path / "Val")
+    with pytest.raises(InputError, match="Town01_Heavy in train and val"):
+        open_carla_sc(tmp_path)
+
+
+def test_the_same_scene_gives_the_same_bytes(tmp_path) -> None:
+    by_hand(tmp_path)
+    scene = open_carla_sc(tmp_path).scene("Town01_Heavy", "000005")
+    (name, _) = write_carla_frame(tmp_path / "copy", "train", "Town01_Heavy", "000005", scene)
+    tags = struct.unpack("<16I", (tmp_path / "copy" / name).read_bytes())
+    assert {place: tag for place, tag in enumerate(tags) if tag} == {
+        14: 10,
+        1: 6,
+    }  # where they stood; roads are written as 6
 
 
 def test_published_cells_are_flatter_than_cubes_and_said_to_be() -> None:
@@ -84,6 +129,17 @@ def test_round_trip(tmp_path, seed: int) -> None:
         ("params.json", b"{}", "grid_size"),
         ("params.json", b'{"grid_size": [4, 2, 0], "min_bound": [0,0,0], "max_bound": [1,1,1]}', "voxels in a box"),
         ("params.json", b'{"grid_size": [4, 2, 2], "min_bound": [0,0,0], "max_bound": [1,1,9]}', "nearly cubes"),
+        (
+            "params.json",
+            b'{"grid_size": [1%s, 2, 2], "min_bound": [0,0,0], "max_bound": [1,1,9]}' % (b"0" * 400),
+            "in a box",
+        ),
+        (
+            "params.json",
+            b'{"grid_size": [4, 2, 2], "min_bound": [-1e308,0,0], "max_bound": [1e308,1,9]}',
+            "no coordinate",
+        ),
+        ("params.json", b'{"grid_size": [4, 2, 2], "min_bound": [2,0,0], "max_bound": [1,1,9]}', "voxels in a box"),
         ("params.json", b'{"grid_size": [9e9, 9e9, 2], "min_bound": [0,0,0], "max_bound": [1,1,9]}', "voxels in a box"),
     ],
 )
