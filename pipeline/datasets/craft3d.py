@@ -2,6 +2,9 @@
 
     ROOT/houses/<workdir>/{placed.json, schematic.npy, stats.json}    ROOT/splits.json {split: [workdir, ...]}
 
+The published splits have 1760, 252 and 503 houses; those that lie on disk are listed. A folder of bare schematics,
+ROOT/*.npy, is read as a root too, without splits. stats.json is written for people; nothing is read from it.
+
 Minecraft's axes are x east, y up, z south: right-handed. Ours are X forward, Y left, Z up, right-handed as well:
 X = x, Y = -z, Z = y. So schematic.npy, uint8 (y, z, x, 2) of (block id, meta), becomes blocks (X, Y, Z) by
 transposing and reversing z. One voxel is one block, a cube of 1 m.
@@ -10,9 +13,12 @@ transposing and reversing z. One voxel is one block, a cube of 1 m.
 from __future__ import annotations
 
 import io
-import tokenize
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +35,9 @@ from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 LARGEST_EDGE = 512  # blocks; a published house has at most some hundred
 LARGEST_HOUSE = 1 << 24  # blocks in the box
 LARGEST_PLACED = 1 << 24  # bytes of placed.json
-# what numpy raises on a damaged .npy header, which it reads as Python source
-NPY_FAULTS = (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError, tokenize.TokenError)
+LARGEST_HEADER = 4096  # bytes of a .npy header
+_ITEM = r" *'(\w+)' *: *('[^']{1,40}'|True|False|\((?:\d{1,9}L?, ?)*(?:\d{1,9}L?)?\)) *"
+_HEADER = re.compile(rf"\{{{_ITEM},{_ITEM},{_ITEM},? *\}} *\n?", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +54,16 @@ class House:
         return int(np.count_nonzero(self.blocks))
 
     def fits(self, edge: int = 32, blocks: int = 1024) -> bool:
-        """Whether it fits a cube of `edge` blocks and has at most `blocks` (Scaffold Diffusion: 32 and 1024)."""
+        """Whether its box, air included, fits a cube of `edge` and it has at most `blocks` (Scaffold Diffusion)."""
         return max(self.blocks.shape) <= edge and self.occupied <= blocks
+
+    def cropped(self) -> House:
+        """The house without layers of air around it; a house of air alone stays as it is."""
+        places = np.argwhere(self.blocks)
+        if not len(places):
+            return self
+        box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
+        return House(self.name, np.ascontiguousarray(self.blocks[box]), np.ascontiguousarray(self.meta[box]))
 
     def scene(self) -> Scene:
         """The house as a Scene of 1 m voxels, its lowest corner in the origin. Raises InputError on an unknown id."""
@@ -62,10 +77,11 @@ class House:
 
 @dataclass(frozen=True, eq=False)
 class CraftRoot:
-    """A dataset on disk: house names by split ("all" without splits.json)."""
+    """A dataset on disk: house names by split ("all" without splits.json). bare: a folder of .npy schematics."""
 
     path: Path
     splits: Mapping[str, tuple[str, ...]]
+    bare: bool = False
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -86,6 +102,8 @@ class CraftRoot:
         return self.house(sequence).scene()
 
     def _file(self, name: str) -> Path:
+        if self.bare:
+            return safe_join(self.path, f"{name}.npy")
         schematic = safe_join(self.path, f"houses/{name}/schematic.npy")
         return schematic if schematic.exists() else safe_join(self.path, f"houses/{name}/placed.json")
 
@@ -96,21 +114,37 @@ class CraftRoot:
 
 
 def open_craft3d(root: Path) -> CraftRoot:
-    """Enumerate a root's houses and splits; no house is read. Raises InputError."""
+    """Enumerate a root's houses and splits, or a folder of bare schematics; no house is read. Raises InputError."""
     root = Path(root)
+    found = _house_names(root)
+    if found:
+        return CraftRoot(root, _read_splits(root, found))
+    bare = tuple(sorted(path.stem for path in root.glob("*.npy")))
+    if not bare:
+        expected = "a 3D-Craft root, which holds houses/*/schematic.npy or placed.json, or a folder of .npy files"
+        raise InputError(root, expected, "none")
+    return CraftRoot(root, {"all": bare}, bare=True)
+
+
+def _house_names(root: Path) -> tuple[str, ...]:
     folder = safe_join(root, "houses")
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     files = ("schematic.npy", "placed.json")
-    found = tuple(name for name in names if any(safe_join(root, f"houses/{name}/{file}").is_file() for file in files))
-    if not found:
-        raise InputError(root, "a 3D-Craft root, which holds houses/*/schematic.npy or placed.json", "none")
+    return tuple(name for name in names if any(safe_join(root, f"houses/{name}/{file}").is_file() for file in files))
+
+
+def _read_splits(root: Path, found: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     path = safe_join(root, "splits.json")
     if not path.exists():
-        return CraftRoot(root, {"all": found})
+        return {"all": found}
     table = read_json(path, "3D-Craft's splits")
     if not isinstance(table, dict) or not all(_is_names(members) for members in table.values()):
         raise InputError(path, "{split: [house, ...]}", f"{table!r}"[:200])
-    return CraftRoot(root, {split: tuple(n for n in members if n in set(found)) for split, members in table.items()})
+    twice = [name for name, times in Counter(chain(*table.values())).items() if times > 1]
+    if twice:
+        raise InputError(path, "each house once, in one split", f"{twice[0]!r} again")
+    on_disk = set(found)
+    return {split: tuple(name for name in members if name in on_disk) for split, members in table.items()}
 
 
 def _is_names(value: object) -> bool:
@@ -118,31 +152,35 @@ def _is_names(value: object) -> bool:
 
 
 def read_schematic(path: Path) -> House:
-    """schematic.npy, or any .npy of that form. The header is checked before the array is read. Raises InputError."""
+    """schematic.npy, or any .npy of that form. The header is checked before the array is made. Raises InputError."""
     content = read_bounded(path, "a schematic .npy", 2 * LARGEST_HOUSE + 4096)
-    stream = io.BytesIO(content)
-    try:
-        np.lib.format.read_magic(stream)
-        stream.seek(0)
-        shape, fortran, dtype = _header(stream)
-    except (*NPY_FAULTS, EOFError) as error:
-        raise InputError(path, "a .npy file", str(error).splitlines()[0] if str(error) else repr(error)) from None
-    if dtype != np.uint8 or fortran or len(shape) != 4 or shape[3] != 2:
-        raise InputError(path, "uint8 of shape (y, z, x, 2)", f"{dtype} {shape}")
-    if not all(1 <= n <= LARGEST_EDGE for n in shape[:3]) or int(np.prod(shape[:3], dtype=np.int64)) > LARGEST_HOUSE:
+    shape, start = _header(content, path)
+    if not all(1 <= n <= LARGEST_EDGE for n in shape[:3]) or math.prod(shape[:3]) > LARGEST_HOUSE:
         raise InputError(path, f"edges of 1 to {LARGEST_EDGE} and at most {LARGEST_HOUSE} blocks", f"{shape[:3]}")
-    body = content[stream.tell() :]
-    if len(body) != int(np.prod(shape, dtype=np.int64)):
-        raise InputError(path, f"{np.prod(shape)} bytes of blocks", f"{len(body)}")
-    array = np.frombuffer(body, np.uint8).reshape(shape)
+    if len(content) - start != math.prod(shape):
+        raise InputError(path, f"{math.prod(shape)} bytes of blocks", f"{len(content) - start}")
+    array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
     return House(path.parent.name if path.name == "schematic.npy" else path.stem, *_ours(array))
 
 
-def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = reader(stream, max_header_size=1000)
-    return tuple(shape), bool(fortran), dtype
+def _header(content: bytes, path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape, and where the blocks start. numpy's parser evaluates it as Python, warns or fails oddly."""
+    if content[:6] != b"\x93NUMPY" or len(content) < 12 or content[6] not in (1, 2, 3):
+        raise InputError(path, "a .npy file", f"one that starts with {content[:8]!r}")
+    start = 8 + (2 if content[6] == 1 else 4)
+    end = start + int.from_bytes(content[8:start], "little")
+    found = (
+        _HEADER.fullmatch(content[start:end].decode("latin-1")) if end <= min(len(content), LARGEST_HEADER) else None
+    )
+    table = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True)) if found else {}
+    if set(table) != {"descr", "fortran_order", "shape"} or table["fortran_order"] not in ("True", "False"):
+        raise InputError(path, "a .npy header", f"{content[start : start + 60]!r}")
+    order = "Fortran order" if table["fortran_order"] == "True" else "C order"
+    shape = tuple(int(n) for n in re.findall(r"\d+", table["shape"]))
+    if table["descr"] not in ("'|u1'", "'<u1'") or order != "C order" or len(shape) != 4 or shape[3] != 2:
+        found_text = f"{table['descr'][1:-1]} {shape} in {order}"
+        raise InputError(path, "uint8 in C order, of shape (y, z, x, 2)", found_text)
+    return shape, end
 
 
 def _ours(array: UInt8[np.ndarray, "y z x 2"]) -> tuple[UInt8[np.ndarray, "x y z"], UInt8[np.ndarray, "x y z"]]:
@@ -168,7 +206,7 @@ class Action:
     """One step of a builder: at `position` (x, y, z in Minecraft's axes) a block is placed, or broken."""
 
     tick: int
-    builder: str
+    builder: str | int
     position: tuple[int, int, int]
     block: int  # id 0..255
     meta: int
@@ -192,11 +230,13 @@ def _action(row: Any, subject: str) -> Action:
         numbers = (tick, x, y, z, block, meta)
         if kind not in ("P", "B") or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             raise TypeError
+        if not isinstance(builder, str | int):
+            raise TypeError
     except (TypeError, ValueError):
         raise InputError(subject, '[tick, builder, [x, y, z], [id, meta], "P" or "B"]', f"{row!r}"[:100]) from None
     if not (-128 <= block <= 255 and -128 <= meta <= 255 and max(map(abs, (x, y, z))) < 1 << 31):
         raise InputError(subject, "an id and a meta of a byte, and coordinates of 32 bits", f"{row!r}"[:100])
-    return Action(tick, str(builder), (x, y, z), block & 0xFF, meta & 0xFF, kind == "P")
+    return Action(tick, builder, (x, y, z), block & 0xFF, meta & 0xFF, kind == "P")
 
 
 def write_placed(path: Path, actions: Iterable[Action]) -> None:
