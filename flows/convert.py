@@ -9,9 +9,10 @@ from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
 from flows.recipes import ConvertRecipe
 from flows.shards import Plan, Stage
-from pipeline.datasets.convert import convert_scene, load_conversion
-from pipeline.datasets.formats import FORMATS, Format, detect
+from pipeline.datasets.convert import convert_scene, grid_losses, lifted, load_conversion
+from pipeline.datasets.formats import FORMATS, Format, detect, written_names
 from pipeline.scene.errors import InputError
+from pipeline.scene.files import write_json
 from pipeline.scene.grid import VoxelGrid
 
 
@@ -24,7 +25,9 @@ def convert_dataset(
     frames = frames_of(recipe)
     shards = -(-len(frames) // recipe.shard_frames)
     plan = Plan("convert", (Stage("scenes", 1, scenes_stage, keep=True),), recipe, Path(out), shards)
-    losses = conversion.losses()
+    place = lifted(_grid_of(recipe, frames[0]), _lift_m(source, target))
+    losses = [*conversion.losses(), *grid_losses(place, target.grid or place)]
+    losses += source.notes if source != target else ()
     with PlanProgress(plan, quiet) as progress:
         run_plan(plan, engine, workers, progress, finish=lambda: _finish(recipe, plan.out))
     progress.report(f"{plan.out}: {len(frames)} scenes as {target.name}")
@@ -50,10 +53,16 @@ def scenes_stage(recipe: ConvertRecipe, out: Path, shard: int) -> list[str]:
     start = shard * recipe.shard_frames
     written: list[str] = []
     assert target.write_scene is not None
-    for split, sequence, frame in frames_of(recipe)[start : start + recipe.shard_frames]:
-        scene = convert_scene(root.scene(sequence, frame), conversion, target.grid)
-        written += target.write_scene(out, split, sequence, frame, scene)
+    frames = frames_of(recipe)
+    named = list(zip(frames, written_names(target, frames), strict=True))
+    for (split, sequence, frame), name in named[start : start + recipe.shard_frames]:
+        scene = convert_scene(root.scene(sequence, frame), conversion, target.grid, _lift_m(form, target))
+        written += target.write_scene(out, split, sequence, name, scene)
     return written
+
+
+def _lift_m(source: Format, target: Format) -> float:
+    return source.origin_height_m - target.origin_height_m
 
 
 def _target(name: str) -> Format:
@@ -71,7 +80,11 @@ def _finish(recipe: ConvertRecipe, out: Path) -> None:
         if sequence not in splits[split]:
             splits[split].append(sequence)
     assert target.write_root is not None
-    target.write_root(out, target.grid or _grid_of(recipe, frames[0]), splits)
+    lift_m = _lift_m(detect(recipe.root), target)
+    target.write_root(out, target.grid or lifted(_grid_of(recipe, frames[0]), lift_m), splits)
+    renamed = {f"{s}/{name}": frame for (_, s, frame), name in zip(frames, written_names(target, frames), strict=True)}
+    if any(not key.endswith(f"/{frame}") for key, frame in renamed.items()):
+        write_json(out / "frame_names.json", renamed)
 
 
 def _grid_of(recipe: ConvertRecipe, frame: tuple[str, str, str]) -> VoxelGrid:

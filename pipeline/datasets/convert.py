@@ -1,11 +1,14 @@
-"""Scenes from one taxonomy and grid to another, by tables that say what is lost."""
+"""Scenes from one taxonomy, frame and grid to another, by tables that say what is lost.
+
+Tables lie in data/conversions/; where there is none for a pair, two are joined that meet in SemanticKITTI's classes.
+"""
 
 from __future__ import annotations
 
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +19,7 @@ from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import EMPTY, IGNORE, Taxonomy, load_taxonomy
 
+HUB = "semantic_kitti"  # the taxonomy that tables lead to and from
 SOLID_SHARE = 0.25  # of a coarse voxel's known volume, from which it is solid: a surface crosses half of 2x2x2
 
 
@@ -45,15 +49,26 @@ class Conversion:
 
 
 def load_conversion(source: str, target: str) -> Conversion:
-    """A shipped table, or the identity of a taxonomy with itself. Raises InputError."""
+    """A shipped table, two joined ones, or the identity of a taxonomy with itself. Raises InputError."""
     if source == target:
         taxonomy = load_taxonomy(source)
         return Conversion(taxonomy, taxonomy, {name: name for name in taxonomy.classes})
+    found = _shipped(source, target)
+    if found is None:
+        first, second = _shipped(source, HUB), _shipped(HUB, target)
+        if first is None or second is None:
+            raise InputError("conversion", f"classes of {source} that have a place in {target}", "no table")
+        joined = {**second.classes, "ignore": "ignore"}
+        found = Conversion(first.source, second.target, {k: joined[v] for k, v in first.classes.items()})
+    return found
+
+
+def _shipped(source: str, target: str) -> Conversion | None:
     name = f"conversions/{source}_to_{target}.toml"
     try:
         table = tomllib.loads(data_path(name).read_text())
     except InputError:
-        raise InputError("conversion", f"classes of {source} that have a place in {target}", "no table") from None
+        return None
     conversion = Conversion(load_taxonomy(table["source"]), load_taxonomy(table["target"]), table["classes"])
     if set(conversion.classes) != set(conversion.source.classes):
         raise InputError(name, "every class of its source once", f"{sorted(conversion.classes)}")
@@ -61,12 +76,37 @@ def load_conversion(source: str, target: str) -> Conversion:
     return conversion
 
 
-def convert_scene(scene: Scene, conversion: Conversion, grid: VoxelGrid | None = None) -> Scene:
-    """The scene in the target's classes and, if given, on another grid. Raises InputError on another source."""
+def lifted(grid: VoxelGrid, lift_m: float) -> VoxelGrid:
+    """The grid in a frame whose origin lies `lift_m` lower [m], kept to the micrometre."""
+    x, y, z = grid.origin_m
+    return replace(grid, origin_m=(x, y, round(z + lift_m, 6)))
+
+
+def convert_scene(scene: Scene, conversion: Conversion, grid: VoxelGrid | None = None, lift_m: float = 0.0) -> Scene:
+    """The scene in the target's classes and, if given, on another grid.
+
+    lift_m: how much higher above the road the source's frame has its origin than the target's [m]. Raises InputError
+    on another source.
+    """
     if scene.taxonomy.name != conversion.source.name:
         raise InputError("scene", f"classes of {conversion.source.name}", scene.taxonomy.name)
-    relabelled = Scene(conversion.table()[scene.labels], scene.grid, conversion.target, scene.provenance)
-    return relabelled if grid is None or grid == scene.grid else resampled(relabelled, grid)
+    place = lifted(scene.grid, lift_m)
+    relabelled = Scene(conversion.table()[scene.labels], place, conversion.target, scene.provenance)
+    return relabelled if grid is None or grid == place else resampled(relabelled, grid)
+
+
+def grid_losses(source: VoxelGrid, target: VoxelGrid) -> list[str]:
+    """What another grid loses, in words; empty if nothing."""
+    found = []
+    if target.voxel_size_m > 1.001 * source.voxel_size_m:
+        found.append(f"voxels of {source.voxel_size_m:g} m become {target.voxel_size_m:g} m: thin things may go")
+    spans = zip("xyz", source.origin_m, source.upper_m, target.origin_m, target.upper_m, strict=True)
+    for axis, low, high, new_low, new_high in spans:
+        if low < new_low - 1e-6 or high > new_high + 1e-6:
+            found.append(f"{axis} outside {new_low:g} to {new_high:g} m is cut off (it was {low:g} to {high:g})")
+        if low > new_low + 1e-6 or high < new_high - 1e-6:
+            found.append(f"{axis} outside {low:g} to {high:g} m isn't known (of {new_low:g} to {new_high:g})")
+    return found
 
 
 def resampled(scene: Scene, grid: VoxelGrid) -> Scene:

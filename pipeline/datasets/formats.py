@@ -3,6 +3,8 @@ speaks to a DatasetRoot and never asks for a dataset's name."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,10 @@ class DatasetRoot(Countable, Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A format by name. marks: one of these lies in its root; grid: the one it is bound to, None = any.
+    """A format by name. marks: one of these (globs) lies in its root; grid: the one it is bound to, None = any.
 
+    origin_height_m: its frame's origin above the road [m]; numbered: frames are called by up to ten digits; notes:
+    what its reader can't keep, in words.
     write_scene(root, split, sequence, frame, scene) and write_root(root, grid, {split: sequences}) return the paths
     written; None where the format can't be written from scenes.
     """
@@ -36,6 +40,9 @@ class Format:
     marks: tuple[str, ...]
     open: Callable[[Path], DatasetRoot]
     grid: VoxelGrid | None = None
+    origin_height_m: float = 0.0
+    numbered: bool = True
+    notes: tuple[str, ...] = ()
     write_scene: Callable[[Path, str, str, str, Scene], Sequence[str]] | None = None
     write_root: Callable[[Path, VoxelGrid, Mapping[str, Sequence[str]]], Sequence[str]] | None = None
 
@@ -68,7 +75,18 @@ def _occ3d_scene(root: Path, split: str, sequence: str, frame: str, scene: Scene
 
 
 def _occ3d_root(root: Path, grid: VoxelGrid, splits: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    return [occ3d.write_occ3d_annotations(root, {name: tuple(found) for name, found in splits.items()}, {})]
+    infos = {s: occ3d.frame_records(s, frames) for s, frames in occ3d.open_occ3d(root).sequences.items()}
+    return [occ3d.write_occ3d_annotations(root, {name: tuple(found) for name, found in splits.items()}, infos)]
+
+
+def written_names(form: Format, frames: Sequence[tuple[str, str, str]]) -> list[str]:
+    """What frames (split, sequence, frame), sequence by sequence in order, are called in a format.
+
+    Names that it has no place for, such as Occ3D's tokens, become numbers from 000000 in each sequence.
+    """
+    strange = {s for _, s, frame in frames if form.numbered and not re.fullmatch(r"\d{1,10}", frame, re.ASCII)}
+    counts = {s: itertools.count() for s in strange}
+    return [f"{next(counts[s]):06d}" if s in strange else frame for _, s, frame in frames]
 
 
 FORMATS: Mapping[str, Format] = {
@@ -79,6 +97,7 @@ FORMATS: Mapping[str, Format] = {
             "semantic_kitti",
             ("sequences",),
             semantic_kitti.open_root,
+            origin_height_m=1.73,
             write_scene=_kitti_scene,
             write_root=semantic_kitti.write_layout,
         ),
@@ -87,6 +106,7 @@ FORMATS: Mapping[str, Format] = {
             "kitti_360",
             ("data_2d_raw",),
             kitti_360.open_root,
+            origin_height_m=1.73,
             write_scene=_kitti_360_scene,
             write_root=kitti_360.write_layout,
         ),
@@ -95,6 +115,8 @@ FORMATS: Mapping[str, Format] = {
             "carla_sc",
             ("Train", "Val", "Test"),
             carla_sc.open_carla_sc,
+            origin_height_m=1.8,
+            notes=("cells that are 0.375 m high are taken as cubes of 0.4 m",),
             write_scene=_carla_scene,
             write_root=_carla_root,
         ),
@@ -104,10 +126,11 @@ FORMATS: Mapping[str, Format] = {
             ("gts",),
             occ3d.open_occ3d,
             grid=occ3d.OCC3D_GRID,
+            numbered=False,
             write_scene=_occ3d_scene,
             write_root=_occ3d_root,
         ),
-        Format("craft3d", "minecraft", ("houses",), craft3d.open_craft3d),
+        Format("craft3d", "minecraft", ("houses", "*.npy"), craft3d.open_craft3d, numbered=False),
     )
 }
 
@@ -115,7 +138,7 @@ FORMATS: Mapping[str, Format] = {
 def detect(root: Path) -> Format:
     """The format of a root, by what lies in it. Raises InputError."""
     for form in FORMATS.values():
-        if any((Path(root) / mark).is_dir() for mark in form.marks):
+        if any(found for mark in form.marks for found in Path(root).glob(mark)):
             return form
     marks = "; ".join(f"{form.name}: {' or '.join(form.marks)}" for form in FORMATS.values())
-    raise InputError(root, f"a dataset's root, which holds a folder ({marks})", "none of them")
+    raise InputError(root, f"a dataset's root, which holds ({marks})", "none of them")

@@ -13,7 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -175,6 +175,15 @@ def occ3d_frame(scene: Scene) -> Occ3dFrame:
     semantics = scene.taxonomy.to_raw(scene.labels, ignore_raw=scene.taxonomy.raw_ids[0]).astype(np.uint8)
     valid = scene.valid.astype(np.uint8)
     return Occ3dFrame(semantics, valid, valid)
+
+
+def frame_records(sequence: str, tokens: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The records of annotations.json that a scene without cameras and poses has: its files, in order."""
+    around = ["", *tokens, ""]
+    return {
+        token: {"gt_path": f"gts/{sequence}/{token}/labels.npz", "prev": before, "next": after}
+        for before, token, after in zip(around, tokens, around[2:], strict=False)
+    }
 
 
 def write_occ3d_annotations(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.datasets.carla_sc import write_carla_frame, write_carla_params
-from pipeline.datasets.convert import convert_scene, load_conversion, resampled
-from pipeline.datasets.craft3d import Action, replay, write_house
-from pipeline.datasets.formats import FORMATS, detect
+from pipeline.datasets.convert import convert_scene, grid_losses, load_conversion, resampled
+from pipeline.datasets.craft3d import Action, replay, write_house, write_schematic
+from pipeline.datasets.formats import FORMATS, detect, written_names
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.errors import InputError
@@ -37,6 +37,32 @@ def test_losses_are_named() -> None:
     assert load_conversion("semantic_kitti", "semantic_kitti").losses() == []
     with pytest.raises(InputError, match="no table"):
         load_conversion("minecraft", "occ3d")
+
+
+def test_tables_are_joined_where_none_is_shipped() -> None:
+    joined = load_conversion("occ3d", "carla_sc")
+    assert joined.classes["bus"] == "vehicle"  # by way of other-vehicle
+    assert joined.classes["traffic-cone"] == "ignore"
+    assert joined.classes["manmade"] == "building"
+    assert set(joined.classes) == set(load_taxonomy("occ3d").classes)
+    assert joined.target.name == "carla_sc"
+
+
+def test_grids_lose_what_lies_outside() -> None:
+    fine, coarse = VoxelGrid((4, 4, 4), 0.2, (0.0, 0.0, -0.4)), VoxelGrid((4, 2, 2), 0.4, (0.0, 0.0, 0.0))
+    assert grid_losses(fine, fine) == []
+    assert grid_losses(fine, coarse) == [
+        "voxels of 0.2 m become 0.4 m: thin things may go",
+        "x outside 0 to 0.8 m isn't known (of 0 to 1.6)",
+        "z outside 0 to 0.8 m is cut off (it was -0.4 to 0.4)",
+        "z outside -0.4 to 0.4 m isn't known (of 0 to 0.8)",
+    ]
+
+
+def test_names_that_a_format_cannot_write_become_numbers() -> None:
+    frames = [("train", "a", "ff"), ("train", "a", "000007"), ("val", "b", "000003"), ("val", "c", "0a")]
+    assert written_names(FORMATS["semantic_kitti"], frames) == ["000000", "000001", "000003", "000000"]
+    assert written_names(FORMATS["occ3d"], frames) == ["ff", "000007", "000003", "0a"]
 
 
 def scene(labels: list, size_m: float = 0.2) -> Scene:
@@ -85,6 +111,8 @@ def test_formats_are_recognised(tmp_path) -> None:
         assert form.name == name
         assert root.scene(*keys[0]).occupied.sum() == 1
         assert root.taxonomy.name == form.taxonomy
+    write_schematic(tmp_path / "bare/a.npy", replay([Action(0, "a", (0, 0, 0), 1, 0, True)], "a"))
+    assert detect(tmp_path / "bare").name == "craft3d"
     with pytest.raises(InputError, match="semantic_kitti: sequences"):
         detect(tmp_path)
     assert set(FORMATS) == {"semantic_kitti", "kitti_360", "carla_sc", "occ3d", "craft3d"}
