@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -81,9 +82,11 @@ def safe_join(root: Path, relative: str | PurePosixPath) -> Path:
         raise InputError(root / "...", "a relative path inside it", repr(str(relative)))
     joined = root / pure
     try:
-        target = joined.resolve()
-    except (OSError, RuntimeError) as error:  # links that go in a circle; RuntimeError before Python 3.13
-        raise InputError(joined, f"a path inside {root}", str(error)) from None
+        os.stat(joined)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # links that go in a circle, which `resolve` reports in some Pythons only
+            raise InputError(joined, f"a path inside {root}", str(error)) from None
+    target = joined.resolve()
     if not target.is_relative_to(root.resolve()):
         raise InputError(joined, f"a path inside {root}", f"a link to {target}")
     return joined
