@@ -5,17 +5,19 @@ The manifest holds no times and no machine paths, so the same recipe and seed gi
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.datasets.checked_files import read_json
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join, sha256_file, write_json
 
 MANIFEST_NAME = "manifest.json"
+LARGEST_MANIFEST = 1 << 28  # bytes; a sample has some 1,500
 
 
 class FileRecord(BaseModel):
@@ -63,13 +65,12 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 def read_manifest(root: Path) -> Manifest:
     """Read and check `root/manifest.json`. Raises InputError."""
     path = Path(root) / MANIFEST_NAME
+    if not os.path.lexists(path):
+        raise InputError(path, "the manifest of a finished build", "nothing", "finish it with `occfactory build`")
+    table = read_json(path, "an occfactory manifest", LARGEST_MANIFEST)
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise InputError(
-            path, "the manifest of a finished build", "nothing", "finish it with `occfactory build`"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError, RecursionError) as error:
+        return Manifest.model_validate(table)
+    except (ValidationError, RecursionError) as error:
         raise InputError(path, "an occfactory manifest", str(error).splitlines()[0]) from None
 
 
