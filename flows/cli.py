@@ -148,6 +148,7 @@ def sheet(
     out: Annotated[Path, typer.Option("--out", help="The PNG or JPEG to write.")],
     split: Annotated[str, typer.Option(help="The root's split.")] = "train",
     frames: Annotated[int, typer.Option(min=1, max=64, help="So many frames, evenly over the split.")] = 16,
+    first: Annotated[bool, typer.Option("--first", help="The split's first frames instead.")] = False,
 ) -> None:
     """Draw a contact sheet, a row a frame: image, render, depth, semantics, from above. Uncurated.
 
@@ -157,7 +158,7 @@ def sheet(
     """
     from flows.sheet import write_sheet
 
-    write_sheet(root, split, frames, out)
+    write_sheet(root, split, frames, out, first)
 
 
 @app.command()

@@ -19,8 +19,8 @@ ROW_PX = 128  # a row's height
 GAP_PX = 4
 
 
-def write_sheet(root: Path, split: str, frames: int, out: Path) -> None:
-    """Write a picture of `frames` frames spread evenly over a split: image, render, depth, semantics, from above.
+def write_sheet(root: Path, split: str, frames: int, out: Path, first: bool = False) -> None:
+    """Write a picture of `frames` frames, spread evenly over a split or its first ones: image, render, depth, semantics, from above.
 
     Raises InputError.
     """
@@ -28,7 +28,8 @@ def write_sheet(root: Path, split: str, frames: int, out: Path) -> None:
         raise InputError(out, "a name ending in .png or .jpg", repr(out.suffix))
     source, dataset = SplitSource(root=root, split=split), open_root(root)
     available = len(split_frames(source))
-    chosen = np.unique(np.linspace(0, available - 1, min(frames, available)).round().astype(int))
+    count = min(frames, available)
+    chosen = np.arange(count) if first else np.unique(np.linspace(0, available - 1, count).round().astype(int))
     rows = [_row(source, dataset, int(index)) for index in chosen]
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, GAP_PX), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
