@@ -1,4 +1,4 @@
-"""`occfactory sheet`: a contact sheet of a dataset, a row a frame, so that people can look at it."""
+"""`occfactory sheet`: a contact sheet of a dataset, a row a frame: image, render, depth, semantics, from above."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GAP_PX = 4
 
 
 def write_sheet(root: Path, split: str, frames: int, out: Path, first: bool = False) -> None:
-    """Write a picture of `frames` frames, spread evenly over a split or its first ones: image, render, depth, semantics, from above.
+    """Write a picture of `frames` frames, the first ones or spread over a split; see above for what a row shows.
 
     Raises InputError.
     """
