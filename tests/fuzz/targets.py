@@ -1,21 +1,11 @@
-"""Damages healthy files and reads them: `python -m tests.datasets.fuzz [files] [seed]`.
-
-A reader may accept a mutated file or raise InputError in one line. Anything else is a finding: another exception, a
-warning, a read of more than two seconds, or a process that grew beyond the bound stated here.
-"""
+"""A small healthy root of every format, and what reads each of its files."""
 
 from __future__ import annotations
 
 import io
 import json
-import resource
-import sys
-import tempfile
-import time
-import warnings
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +14,16 @@ from PIL import Image
 from pipeline.datasets import carla_sc, craft3d, kitti_360, occ3d
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image
 from pipeline.datasets.kitti_calibration import read_calibration, read_poses, read_times
-from pipeline.datasets.kitti_root import LARGEST_GRID
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.datasets.semantic_kitti import open_root, read_frame, write_frame, write_layout
 from pipeline.datasets.statistics import dataset_statistics, read_statistics
 from pipeline.datasets.voxel_files import read_point_labels, read_points
 from pipeline.datasets.voxel_frames import Frame
-from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import load_taxonomy
 
-SLOWEST_S = 2.0
-LARGEST_GROWTH_MB = 600
 GRID = VoxelGrid((8, 8, 4), 0.4, (0.0, 0.0, 0.0))
-TOKENS = [b"nan", b"inf", b"-1", b"1e400", b"0", b"9" * 40, b":", b"\n", b"..", b"\xff\xfe", b"\0", b"[", b"{", b'"']
 P2, TR = b"P2: 7 0 5 4.5 0 7 3 0.1 0 0 1 0.003\n", b"Tr: 0 -1 0 0 0 0 -1 -0.1 1 0 0 -0.3\n"
 
 
@@ -49,16 +34,6 @@ class Target:
     name: str
     path: Path
     read: Callable[[], object]
-
-
-@dataclass
-class Findings:
-    """What became of the mutated files, and what should not have."""
-
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-    slowest_s: float = 0.0
-    growth_mb: float = 0.0
 
 
 def targets(root: Path) -> list[Target]:
@@ -77,7 +52,18 @@ def _carla_targets(root: Path) -> list[Target]:
     def frame() -> object:
         return carla_sc.open_carla_sc(root).scene("Town01_Light", "000000")
 
-    return [Target(f"carla.{n}", folder / n, frame) for n in ("000000.label", "000000.bin", "params.json")]
+    fine = Scene(
+        labels.repeat(2, 0).repeat(2, 1).repeat(2, 2), VoxelGrid((16, 16, 8), 0.2, (0.0, 0.0, 0.0)), scene.taxonomy
+    )
+    carla_sc.write_carla_fine_frame(root, "train", "Town01_Light", "000000", fine)
+
+    def fine_frame() -> object:
+        return carla_sc.open_carla_sc(root, "evaluation_fine").scene("Town01_Light", "000000")
+
+    return [
+        *(Target(f"carla.{n}", folder / n, frame) for n in ("000000.label", "000000.bin", "params.json")),
+        Target("carla.fine.label", folder.parent / "evaluation_fine/000000.label", fine_frame),
+    ]
 
 
 def _occ3d_targets(root: Path) -> list[Target]:
@@ -103,7 +89,13 @@ def _craft_targets(root: Path) -> list[Target]:
     def built() -> object:
         return craft3d.replay(craft3d.read_placed(root / "houses/one/placed.json"), "one").scene()
 
+    craft3d.write_schematic(root / "bare/two.npy", craft3d.replay(steps, "two"))
+
+    def bare() -> object:
+        return craft3d.open_craft3d(root / "bare").house("two").scene()
+
     return [
+        Target("craft.bare", root / "bare/two.npy", bare),
         Target(
             "craft.schematic",
             root / "houses/one/schematic.npy",
@@ -197,80 +189,3 @@ def _encoded(picture: np.ndarray, kind: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, kind)
     return buffer.getvalue()
-
-
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """One to four random changes: bytes, cuts, repeats, insertions."""
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 5)):
-        where = int(rng.integers(0, len(data) + 1))
-        end = where + int(rng.integers(0, 40))
-        kind = rng.integers(0, 7)
-        if kind == 0 and where < len(data):
-            data[where] = rng.integers(0, 256)
-        elif kind == 1 and where < len(data):
-            data[where] ^= 1 << int(rng.integers(0, 8))
-        elif kind == 2:
-            del data[where:]
-        elif kind == 3:
-            del data[where:end]
-        elif kind == 4:
-            data[where:where] = data[where:end]
-        elif kind == 5:
-            data[where:where] = TOKENS[rng.integers(0, len(TOKENS))]
-        else:
-            data[where:end] = rng.bytes(end - where)
-    return bytes(data)
-
-
-def fuzz(files: int, seed: int) -> Findings:
-    """Read `files` mutated files, spread evenly over the kinds."""
-    findings, rng = Findings(), np.random.default_rng(seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        chosen = [(target, target.path.read_bytes()) for target in targets(Path(folder))]
-        for number in range(files):
-            target, content = chosen[number % len(chosen)]
-            target.path.write_bytes(mutated(content, rng))
-            _attempt(target, number, findings)
-            target.path.write_bytes(content)
-    findings.growth_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    if findings.growth_mb > LARGEST_GROWTH_MB:
-        findings.faults.append(f"the process grew by {findings.growth_mb:.0f} MB")
-    return findings
-
-
-def _attempt(target: Target, number: int, findings: Findings) -> None:
-    start = time.perf_counter()
-    try:
-        target.read()
-        outcome = "accepted"
-    except InputError as error:
-        outcome = "refused"
-        if "\n" in str(error):
-            findings.faults.append(f"{target.name} #{number}: an error of several lines")
-    except Exception as error:
-        outcome = "traceback"
-        findings.faults.append(f"{target.name} #{number}: {type(error).__name__}: {error}")
-    seconds = time.perf_counter() - start
-    findings.outcomes[target.name, outcome] += 1
-    findings.slowest_s = max(findings.slowest_s, seconds)
-    if seconds > SLOWEST_S:
-        findings.faults.append(f"{target.name} #{number}: {seconds:.1f} s")
-
-
-def main() -> int:
-    files, seed = (int(word) for word in (*sys.argv[1:], *("10000", "0")[len(sys.argv) - 1 :]))
-    findings = fuzz(files, seed)
-    for name in dict.fromkeys(name for name, _ in findings.outcomes):
-        counts = [findings.outcomes[name, outcome] for outcome in ("accepted", "refused", "traceback")]
-        print(f"{name:24s} accepted {counts[0]:5d}  refused {counts[1]:5d}  traceback {counts[2]:3d}")
-    print(f"{files} files, seed {seed}: slowest {findings.slowest_s * 1e3:.0f} ms, grew {findings.growth_mb:.0f} MB")
-    print(f"largest grid that grid.json may ask for: {LARGEST_GRID} voxels")
-    print("\n".join(findings.faults[:20]) or "no findings")
-    return bool(findings.faults)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
