@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.datasets.carla_sc import (
     open_carla_sc,
@@ -97,6 +99,32 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path) -> None:
 def test_published_cells_are_flatter_than_cubes_and_said_to_be() -> None:
     published = VoxelGrid((128, 128, 8), 0.4, (-25.6, -25.6, -2.0))
     assert published.upper_m[2] == pytest.approx(1.2)  # the true box ends at 1.0
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 9)] * 3))
+@settings(max_examples=25, deadline=None)
+def test_any_grid_comes_back(tmp_path_factory, seed: int, shape: tuple[int, int, int]) -> None:
+    rng, root = np.random.default_rng(seed), tmp_path_factory.mktemp("carla")
+    labels = rng.choice(np.r_[np.arange(11), 255], shape).astype(np.uint8)
+    grid = VoxelGrid(shape, 0.4, (-0.8, float(rng.integers(-99, 99)) / 10, -2.0))
+    scene = Scene(labels, grid, load_taxonomy("carla_sc"))
+    hits = np.where(scene.valid, rng.integers(1, 99, shape), 0).astype(np.float32)
+    write_carla_frame(root, "test", "Town07_Light", "000000", scene, hits)
+    write_carla_params(root, "test", "Town07_Light", grid.shape, (grid.origin_m, grid.upper_m))
+    found = open_carla_sc(root).scene("Town07_Light", "000000")
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.grid.origin_m, grid.origin_m, atol=1e-6)
+    assert found.grid.voxel_size_m == pytest.approx(0.4)
+    stored = np.fromfile(root / "Test/Town07_Light/cartesian/evaluation/000000.bin", "<f4").reshape(shape)
+    np.testing.assert_array_equal(stored[:, ::-1], hits)
+
+
+def test_links_that_leave_the_root_are_refused(tmp_path) -> None:
+    by_hand(tmp_path / "elsewhere")
+    by_hand(tmp_path / "root")
+    (tmp_path / "root/Val").symlink_to(tmp_path / "elsewhere/Train")
+    with pytest.raises(InputError, match="a link to"):
+        open_carla_sc(tmp_path / "root")
 
 
 @pytest.mark.parametrize("seed", range(3))

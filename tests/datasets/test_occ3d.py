@@ -6,6 +6,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.datasets.npy_arrays import bytes_array
 from pipeline.datasets.occ3d import (
@@ -83,6 +85,23 @@ def test_the_rest_of_annotations_is_not_parsed(tmp_path) -> None:
     infos = '{"scene_infos": {"scene-0001": {"t": {"ego_pose": {"rotation": [1.0, 0.0, 0.0, 0.0]}}}}'
     (tmp_path / "annotations.json").write_text(infos + ', "val_split" : [ "scene-0001" ],\n"train_split":[]}')
     assert open_occ3d(tmp_path).splits == {"train": (), "val": ("scene-0001",)}
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_any_frame_comes_back(tmp_path_factory, seed: int) -> None:
+    root, stored = tmp_path_factory.mktemp("occ3d"), frame(seed)
+    again = read_occ3d_frame(root / write_occ3d_frame(root, "s", "t", stored))
+    for name, array in vars(stored).items():
+        np.testing.assert_array_equal(getattr(again, name), array)
+
+
+def test_links_that_leave_the_root_are_refused(tmp_path) -> None:
+    write_occ3d_frame(tmp_path / "elsewhere", "s", "t", frame())
+    (tmp_path / "root/gts").mkdir(parents=True)
+    (tmp_path / "root/gts/s").symlink_to(tmp_path / "elsewhere/gts/s")
+    with pytest.raises(InputError, match="a link to"):
+        open_occ3d(tmp_path / "root").scene("s", "t")
 
 
 def archive(**arrays: np.ndarray) -> bytes:
