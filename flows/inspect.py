@@ -16,6 +16,8 @@ from pipeline.datasets.manifest import read_manifest, verify_files
 from pipeline.datasets.statistics import Statistics, dataset_statistics
 from pipeline.scene.taxonomy import EMPTY, Taxonomy
 
+REFERENCE = "semantic_kitti"  # the dataset whose valid and occupied shares are known
+
 
 def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]:
     """(path, fault) of every file that is changed, missing or not in the manifest. Raises InputError."""
@@ -60,22 +62,21 @@ def describe_root(root: Path, split: str | None = None, quiet: bool = True) -> s
 
 
 def _table(taxonomy: Taxonomy, found: Statistics) -> list[str]:
-    published = np.array(
-        (0, *taxonomy.voxel_counts[1:]) if taxonomy.voxel_counts else [0] * len(taxonomy.classes), float
-    )
-    shares = 100 * published / max(published.sum(), 1)
+    published = np.array(taxonomy.voxel_counts, float)
+    published[:1] = 0
+    recorded = taxonomy.name == REFERENCE
     lines = [
-        f"valid voxels    {100 * found.valid_share:6.2f} % of the grid          (SemanticKITTI 72.4 %)",
-        f"occupied voxels {100 * found.occupied_share:6.2f} % of the valid ones     (SemanticKITTI 6.93 %)",
+        f"valid voxels    {100 * found.valid_share:6.2f} % of the grid" + recorded * "          (published: 72.4 %)",
+        f"occupied voxels {100 * found.occupied_share:6.2f} % of the valid ones" + recorded * "    (published: 6.93 %)",
         f"{'class':16}{'share here':>12}{'published':>12}{'ratio':>8}{'frames with it':>17}",
     ]
     for k in range(EMPTY + 1, len(taxonomy.classes)):
         here = 100 * found.occupied_frequencies[k]
         if len(taxonomy.classes) > 50 and not here:
             continue  # of hundreds of blocks, those that occur
-        ratio = f"{here / shares[k]:8.2f}" if shares[k] else f"{'-':>8}"
-        seen = f"{100 * found.frame_shares[k]:15.1f} %"
-        lines.append(f"{taxonomy.classes[k]:16}{here:10.3f} %{shares[k]:10.3f} %{ratio}{seen}")
+        share = 100 * published[k] / published.sum() if len(published) else 0.0
+        beside = f"{share:10.3f} %{here / share:8.2f}" if share else f"{'-':>12}{'-':>8}"
+        lines.append(f"{taxonomy.classes[k]:16}{here:10.3f} %{beside}{100 * found.frame_shares[k]:15.1f} %")
     return lines
 
 
