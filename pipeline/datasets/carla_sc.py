@@ -99,9 +99,13 @@ def _file(root: Path, split: str, sequence: str, folder: str, name: str) -> Path
     return safe_join(root, "/".join(part for part in (SPLITS[split], sequence, "cartesian", folder, name) if part))
 
 
-def open_carla_sc(root: Path, folder: Folder = "evaluation") -> CarlaRoot:
-    """Enumerate a root's sequences and frames; every sequence must have the same params.json. Raises InputError."""
+def open_carla_sc(root: Path, folder: Folder | None = None) -> CarlaRoot:
+    """Enumerate a root's sequences and frames; every sequence must have the same params.json. Raises InputError.
+
+    folder: which resolution; unless given the coarse one where there are such labels, else the fine one.
+    """
     root = Path(root)
+    folder = folder or _present(root)
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     boxes = set()
     for split, upper in SPLITS.items():
@@ -119,6 +123,12 @@ def open_carla_sc(root: Path, folder: Folder = "evaluation") -> CarlaRoot:
         raise InputError(root, "the same params.json in every sequence", f"{len(boxes)} different ones")
     shape, bounds = boxes.pop()
     return CarlaRoot(root, folder, _grid(root, shape, bounds), bounds, load_taxonomy("carla_sc"), found)
+
+
+def _present(root: Path) -> Folder:
+    labels = {kind: root.glob(f"*/*/cartesian/{kind}/*.label") for kind in _LABEL_TYPE}
+    found = {k for k, paths in labels.items() if any(p.parts[-5] in SPLITS.values() for p in paths)}
+    return "evaluation_fine" if found == {"evaluation_fine"} else "evaluation"
 
 
 def _listing(folder: Path) -> list[str]:

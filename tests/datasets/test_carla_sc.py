@@ -74,8 +74,9 @@ def test_params_as_published_and_none(tmp_path) -> None:
     )
     write_carla_fine_frame(tmp_path / "fine", "test", "Town07_Light", "000000", fine)
     assert open_carla_sc(tmp_path / "fine", "evaluation_fine").grid.origin_m == (-25.6, -25.6, -2.0)
+    assert open_carla_sc(tmp_path / "fine").folder == "evaluation_fine"  # what is there
     with pytest.raises(InputError, match="a CarlaSC root"):
-        open_carla_sc(tmp_path / "fine")
+        open_carla_sc(tmp_path / "fine", "evaluation")
 
 
 def test_a_sequence_in_two_splits_is_refused(tmp_path) -> None:

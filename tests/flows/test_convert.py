@@ -8,7 +8,7 @@ import pytest
 from flows.convert import convert_dataset
 from flows.inspect import describe_root
 from flows.recipes import ConvertRecipe
-from pipeline.datasets import occ3d
+from pipeline.datasets import carla_sc, occ3d
 from pipeline.datasets.convert import convert_scene, load_conversion
 from pipeline.datasets.craft3d import Action, replay, write_house
 from pipeline.datasets.formats import FORMATS, detect
@@ -51,6 +51,19 @@ def test_convert_and_read_back(source, tmp_path, target: str) -> None:
     text = describe_root(tmp_path)
     assert f"{target}\nframes: train 2, val 1" in text
     assert load_taxonomy(FORMATS[target].taxonomy).classes[1] in text
+
+
+def test_the_fine_labels_of_carla_sc_alone_are_told_of_and_converted(tmp_path) -> None:
+    grid = VoxelGrid((256, 256, 16), 0.2, (-25.6, -25.6, -2.0))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[100, 30, 2:5] = 10
+    fine = Scene(labels, grid, load_taxonomy("carla_sc"))
+    carla_sc.write_carla_fine_frame(tmp_path / "fine", "val", "Town10_Light", "000000", fine)
+    assert "val: 1 frames, the first 256 x 256 x 16 voxels of 0.2 m" in describe_root(tmp_path / "fine")
+    convert_dataset(ConvertRecipe(root=tmp_path / "fine", to="semantic_kitti"), tmp_path / "out")
+    converted = open_root(tmp_path / "out").scene("Town10_Light", "000000")
+    assert np.argwhere(converted.labels).tolist() == [[100, 30, 2], [100, 30, 3], [100, 30, 4]]
+    assert converted.taxonomy.classes[converted.labels[100, 30, 2]] == "car"
 
 
 @pytest.mark.parametrize("target", ["semantic_kitti", "carla_sc"])
