@@ -117,6 +117,7 @@ class TownRecipe(Config):
     poses: int = Field(14, ge=1)  # poses of the drive from which voxels are seen or not
     pose_step: int = Field(5, ge=1)  # scans between those poses: 14 x 5 = SemanticKITTI's 70
     scans: bool = False  # also velodyne/ and labels/ of every scan
+    photographs: bool = True  # image_2/; without them a root is for scene generators alone, and made sooner
     threads: int = Field(1, ge=1)  # threads a worker
 
 

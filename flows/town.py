@@ -68,7 +68,8 @@ def drive_stage(recipe: TownRecipe, out: Path, shard: int) -> list[str]:
         world = SurfaceCaster(surface_at(town, frame), threads=1)
         truth = next(truths) if truths else _truth_by_surface(recipe, drive, town, frame, world)
         written += _write_voxels(recipe, out, drive, frame, truth)
-        written.append(_write_photograph(recipe, out, drive, town, frame, world))
+        if recipe.photographs:
+            written.append(_write_photograph(recipe, out, drive, town, frame, world))
     if recipe.scans:
         for index in range(scans_of(recipe, drive)):
             written += _write_scan(out, drive, town, index)

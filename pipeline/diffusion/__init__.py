@@ -1,0 +1,1 @@
+"""Mathematics shared by generators: corruption processes, their schedules, samplers and backbones."""

@@ -1,0 +1,127 @@
+"""BEDiT, Comp-D3PM's BEV-aware diffusion transformer: height is folded into channels, attention runs over BEV tokens.
+
+Every label volume that goes in (x_t, a condition, an earlier estimate of x_0) has its own embedding; its voxels over
+one token's footprint, all heights, become that token's channels; volumes are concatenated and projected. Blocks are
+DiT's (arXiv 2212.09748): adaLN-zero, affine-free norms, zero-initialised last layer; positions are 2D sin-cos, so the
+same weights take any number of tokens. Norms stay in float32 under bf16 autocast.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Patch = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A label volume that goes in or comes out: how many states a voxel has, its height, its voxels a token (x, y)."""
+
+    states: int
+    height: int
+    patch: Patch
+
+
+class Fold(nn.Module):
+    """Labels (B, X, Y, Z) -> (B, X/p, Y/q, p q Z e): embed, then fold footprint and height into channels."""
+
+    def __init__(self, volume: Volume, channels: int):
+        super().__init__()
+        self.volume = volume
+        self.embedding = nn.Embedding(volume.states, channels)
+        self.width = volume.patch[0] * volume.patch[1] * volume.height * channels
+
+    def forward(self, labels: Int[Tensor, "b x y z"]) -> Float[Tensor, "b i j c"]:
+        (p, q), (b, x, y, z) = self.volume.patch, labels.shape
+        cells = labels.view(b, x // p, p, y // q, q, z).transpose(2, 3)  # b i j p q z
+        return self.embedding(cells).flatten(3)
+
+
+class Block(nn.Module):
+    """x += gate * f(norm(x) (1 + scale) + shift), for attention and then the MLP."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6, elementwise_affine=False) for _ in range(2))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.modulation = zero(nn.Linear(width, 6 * width))
+
+    def forward(self, x: Float[Tensor, "b n d"], time: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.modulation(time)[:, None].chunk(6, dim=-1)
+        x = x + gate * self._attend(modulated(self.norms[0], x, shift, scale))
+        return x + gate_mlp * self.mlp(modulated(self.norms[1], x, shift_mlp, scale_mlp))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # b heads n d/heads
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+
+
+class BEDiT(nn.Module):
+    """forward(t, x_t, *conditions) -> logits of x_0.
+
+    inputs: the volumes that go in, x_t first; classes: K of x_0, whose shape is x_t's. All have the same token grid.
+    """
+
+    def __init__(
+        self, inputs: tuple[Volume, ...], classes: int, *, width: int, depth: int, channels: int, recompute: bool = False
+    ):
+        super().__init__()
+        self.inputs, self.classes, self.recompute = inputs, classes, recompute
+        self.folds = nn.ModuleList(Fold(volume, channels) for volume in inputs)
+        self.enter = nn.Linear(sum(fold.width for fold in self.folds), width)  # type: ignore[misc]
+        self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(width, max(1, width // 32)) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = zero(nn.Linear(width, 2 * width))
+        (p, q), z = inputs[0].patch, inputs[0].height
+        self.leave = zero(nn.Linear(width, p * q * z * classes))
+
+    def forward(self, t: Int[Tensor, "b"], *volumes: Int[Tensor, "b _x _y _z"]) -> Float[Tensor, "b x y z k"]:
+        x = self.enter(torch.cat([fold(labels) for fold, labels in zip(self.folds, volumes, strict=True)], -1))
+        b, i, j, d = x.shape
+        x = x.flatten(1, 2) + positions(i, j, d, x.device).to(x.dtype)  # b n d, n = i * j
+        time = self.time(frequencies(t))
+        for block in self.blocks:
+            x = checkpoint(block, x, time, use_reentrant=False) if self.recompute and self.training else block(x, time)
+        shift, scale = self.modulation(time)[:, None].chunk(2, dim=-1)
+        (p, q), z = self.inputs[0].patch, self.inputs[0].height
+        logits = self.leave(modulated(self.norm, x, shift, scale)).view(b, i, j, p, q, z, self.classes)
+        return logits.transpose(2, 3).reshape(b, i * p, j * q, z, self.classes)
+
+
+def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """norm(x) (1 + scale) + shift, in float32 under autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return norm(x.float()) * (1 + scale.float()) + shift.float()
+
+
+def zero(layer: nn.Linear) -> nn.Linear:
+    """The layer with weights and bias 0."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def frequencies(t: Int[Tensor, "b"], count: int = 256) -> Float[Tensor, "b f"]:
+    """Sines and cosines of t, wavelengths from 2 pi to 20,000 pi."""
+    rates = torch.exp(torch.arange(count // 2, device=t.device) * (-math.log(10000) / (count // 2)))
+    angles = t[:, None].float() * rates
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def positions(rows: int, columns: int, width: int, device: torch.device) -> Float[Tensor, "n d"]:
+    """2D sin-cos positions, half of the channels an axis, base 10,000; row by row."""
+    rates = torch.exp(torch.arange(width // 4, device=device) * (-math.log(10000) / (width // 4)))
+    axes = [torch.arange(n, device=device)[:, None] * rates for n in (rows, columns)]
+    axes = [torch.cat([a.sin(), a.cos()], -1) for a in axes]  # n d/2
+    x, y = axes[0][:, None].expand(-1, columns, -1), axes[1][None].expand(rows, -1, -1)
+    return torch.cat([x, y], -1).flatten(0, 1)
