@@ -1,0 +1,96 @@
+"""SSC refinement (an application of Comp-D3PM): a network's prediction is coarsened, split, and rebuilt in shape.
+
+The rebuilding is the generator's own (protocol.Refiner); here are the voxels that one trusts in the prediction, and the
+scores before and after. The ground truth is read for the scores alone, never as a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+
+from pipeline.generators.protocol import Refiner
+from pipeline.scene.confusion import Scores, confusion, scores
+from pipeline.scene.errors import InputError
+from pipeline.scene.records import Scene
+from pipeline.scene.taxonomy import EMPTY, IGNORE
+
+
+class Gain(NamedTuple):
+    """Scores of predictions and of what became of them, over the same voxels; frames: how many scenes."""
+
+    before: Scores
+    after: Scores
+    frames: int
+
+    def lines(self) -> list[str]:
+        """The scores in words, in per cent."""
+        return [
+            f"{name:9} {100 * getattr(self.before, field):6.2f} % -> {100 * getattr(self.after, field):6.2f} %"
+            for name, field in (("IoU", "iou"), ("mIoU", "miou"), ("precision", "precision"), ("recall", "recall"))
+        ]
+
+
+def trusted_voxels(
+    prediction: Scene, confidence: Float[np.ndarray, "x y z"], at_least: float
+) -> Bool[np.ndarray, "x y z"]:
+    """Voxels whose predicted class has a confidence of `at_least` (0..1) or more; 255 is never trusted.
+
+    Raises InputError.
+    """
+    if confidence.shape != prediction.labels.shape or not 0 <= at_least <= 1:
+        expected = f"confidence of shape {prediction.labels.shape} and a threshold in 0..1"
+        raise InputError("trusted voxels", expected, f"{confidence.shape}, {at_least}")
+    return (confidence >= at_least) & prediction.valid
+
+
+def refine(
+    refiner: Refiner,
+    predictions: Sequence[Scene],
+    seeds: Sequence[int],
+    trusted: Sequence[Bool[np.ndarray, "x y z"]] | None = None,
+) -> list[Scene]:
+    """Every prediction rebuilt with its own seed; voxels that are trusted keep the prediction's label exactly.
+
+    predictions: dense class ids, 255 where nothing was predicted. Raises InputError.
+    """
+    if len(seeds) != len(predictions) or (trusted is not None and len(trusted) != len(predictions)):
+        raise InputError("refine", f"{len(predictions)} seeds, and as many masks if any", f"{len(seeds)} seeds")
+    rebuilt = refiner.refine(predictions, seeds)
+    masks = trusted or [np.zeros(p.labels.shape, bool) for p in predictions]
+    return [
+        Scene(_kept(p, new, mask), p.grid, p.taxonomy, {**p.provenance, "refined": {"seed": seed}})
+        for p, new, mask, seed in zip(predictions, rebuilt, masks, seeds, strict=True)
+    ]
+
+
+def _kept(prediction: Scene, rebuilt: Scene, trusted: Bool[np.ndarray, "x y z"]) -> UInt8[np.ndarray, "x y z"]:
+    if trusted.shape != prediction.labels.shape or rebuilt.labels.shape != prediction.labels.shape:
+        raise InputError("refine", f"shape {prediction.labels.shape}", f"{trusted.shape}, {rebuilt.labels.shape}")
+    return np.where(trusted & prediction.valid, prediction.labels, rebuilt.labels)
+
+
+def gain(predictions: Sequence[Scene], refined: Sequence[Scene], truth: Sequence[Scene]) -> Gain:
+    """Scores before and after against the ground truth, over its valid voxels. Raises InputError.
+
+    A voxel without a prediction (255) counts as predicted empty, before and after alike.
+    """
+    if not len(predictions) == len(refined) == len(truth) > 0:
+        raise InputError(
+            "gain", "as many predictions as refined and true scenes", f"{len(predictions)}, {len(refined)}"
+        )
+    return Gain(scores(_confusion(predictions, truth)), scores(_confusion(refined, truth)), len(truth))
+
+
+def _confusion(scenes: Sequence[Scene], truth: Sequence[Scene]) -> Int64[np.ndarray, "k k"]:
+    classes = len(truth[0].taxonomy.classes)
+    total = np.zeros((classes, classes), np.int64)
+    for scene, true in zip(scenes, truth, strict=True):
+        if scene.labels.shape != true.labels.shape or scene.taxonomy.classes != true.taxonomy.classes:
+            raise InputError("gain", f"{true.labels.shape} of {true.taxonomy.name}", f"{scene.labels.shape}")
+        filled = np.where(scene.labels == IGNORE, np.uint8(EMPTY), scene.labels)
+        total += confusion(true.labels, filled, classes)
+    return total
