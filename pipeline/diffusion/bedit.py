@@ -72,7 +72,14 @@ class BEDiT(nn.Module):
     """
 
     def __init__(
-        self, inputs: tuple[Volume, ...], classes: int, *, width: int, depth: int, channels: int, recompute: bool = False
+        self,
+        inputs: tuple[Volume, ...],
+        classes: int,
+        *,
+        width: int,
+        depth: int,
+        channels: int,
+        recompute: bool = False,
     ):
         super().__init__()
         self.inputs, self.classes, self.recompute = inputs, classes, recompute
