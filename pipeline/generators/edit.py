@@ -143,7 +143,7 @@ def outpaint_all(
         canvases.append(_Canvas(_pasted(scene, grids[-1]), windows, seed))
     _fill(generator, canvases, _together(canvases), advance)
     for scene, grid, canvas in zip(scenes, grids, canvases, strict=True):
-        canvas.labels[_place(scene.grid, grid)] = scene.labels
+        canvas.labels[place_in(scene.grid, grid)] = scene.labels
     return [
         Scene(canvas.labels, grid, scene.taxonomy, _edited(scene, f"outpaint {direction}", canvas.seed))
         for scene, grid, canvas in zip(scenes, grids, canvases, strict=True)
@@ -252,7 +252,7 @@ def _extended(grid: VoxelGrid, axis: int, voxels: int) -> VoxelGrid:
     """The grid made longer along an axis, on its upper side, or on its lower one where `voxels` is negative."""
     shape, origin = list(grid.shape), list(grid.origin_m)
     shape[axis] += abs(voxels)
-    origin[axis] += min(voxels, 0) * grid.voxel_size_m
+    origin[axis] = round(origin[axis] + min(voxels, 0) * grid.voxel_size_m, 9)  # -5.6, not -5.6000000000000005
     return VoxelGrid((shape[0], shape[1], shape[2]), grid.voxel_size_m, (origin[0], origin[1], origin[2]))
 
 
@@ -265,7 +265,7 @@ def _end_windows(grid: VoxelGrid, own: VoxelGrid, axis: int, sign: int, overlap:
     return [replace(w, corner=(w.corner[0] + shift[0], w.corner[1] + shift[1])) for w in windows]
 
 
-def _place(inner: VoxelGrid, outer: VoxelGrid) -> tuple[slice, slice, slice]:
+def place_in(inner: VoxelGrid, outer: VoxelGrid) -> tuple[slice, slice, slice]:
     """Where `inner` lies in `outer`. Raises InputError unless their voxels coincide and it lies inside."""
     offset = outer.coordinates(np.asarray(inner.origin_m))
     first = np.rint(offset).astype(int)
@@ -280,7 +280,7 @@ def _place(inner: VoxelGrid, outer: VoxelGrid) -> tuple[slice, slice, slice]:
 def _pasted(scene: Scene, grid: VoxelGrid) -> UInt8[np.ndarray, "x y z"]:
     """The scene's labels on a larger grid, 255 all around."""
     labels = np.full(grid.shape, IGNORE, np.uint8)
-    labels[_place(scene.grid, grid)] = scene.labels
+    labels[place_in(scene.grid, grid)] = scene.labels
     return labels
 
 

@@ -74,23 +74,21 @@ def _kept(prediction: Scene, rebuilt: Scene, trusted: Bool[np.ndarray, "x y z"])
 
 
 def gain(predictions: Sequence[Scene], refined: Sequence[Scene], truth: Sequence[Scene]) -> Gain:
-    """Scores before and after against the ground truth, over its valid voxels. Raises InputError.
-
-    A voxel without a prediction (255) counts as predicted empty, before and after alike.
-    """
+    """Scores before and after against the ground truth, over its valid voxels. Raises InputError."""
     if not len(predictions) == len(refined) == len(truth) > 0:
         raise InputError(
             "gain", "as many predictions as refined and true scenes", f"{len(predictions)}, {len(refined)}"
         )
-    return Gain(scores(_confusion(predictions, truth)), scores(_confusion(refined, truth)), len(truth))
+    before, after = (
+        np.sum([prediction_confusion(*pair) for pair in zip(scenes, truth, strict=True)], axis=0)
+        for scenes in (predictions, refined)
+    )
+    return Gain(scores(before), scores(after), len(truth))
 
 
-def _confusion(scenes: Sequence[Scene], truth: Sequence[Scene]) -> Int64[np.ndarray, "k k"]:
-    classes = len(truth[0].taxonomy.classes)
-    total = np.zeros((classes, classes), np.int64)
-    for scene, true in zip(scenes, truth, strict=True):
-        if scene.labels.shape != true.labels.shape or scene.taxonomy.classes != true.taxonomy.classes:
-            raise InputError("gain", f"{true.labels.shape} of {true.taxonomy.name}", f"{scene.labels.shape}")
-        filled = np.where(scene.labels == IGNORE, np.uint8(EMPTY), scene.labels)
-        total += confusion(true.labels, filled, classes)
-    return total
+def prediction_confusion(prediction: Scene, truth: Scene) -> Int64[np.ndarray, "k k"]:
+    """Counts by (truth, prediction) over the truth's valid voxels; 255 counts as predicted empty. Raises InputError."""
+    if prediction.labels.shape != truth.labels.shape or prediction.taxonomy.classes != truth.taxonomy.classes:
+        raise InputError("prediction", f"{truth.labels.shape} of {truth.taxonomy.name}", f"{prediction.labels.shape}")
+    filled = np.where(prediction.labels == IGNORE, np.uint8(EMPTY), prediction.labels)
+    return confusion(truth.labels, filled, len(truth.taxonomy.classes))
