@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
-from flows.edited import Edited, write_edited
+from flows.edited import Edited, masked_frame, write_edited
 from pipeline.datasets.semantic_kitti import KittiRoot, frame_path, open_root, read_sequence_calibration
+from pipeline.datasets.voxel_frames import Frame
 from pipeline.generators.edit import (
     box_mask,
     class_mask,
@@ -24,12 +25,13 @@ from pipeline.generators.edit import (
     foreground_known,
     known_outside,
     outpaint_all,
+    outpainted,
     place_in,
     regenerate,
     tile,
 )
 from pipeline.generators.protocol import Generator, Known
-from pipeline.generators.seams import SeamReport, seam_report
+from pipeline.generators.seams import SeamReport, seam_report, seam_report_all
 from pipeline.generators.windows import larger_grid, overlap_voxels, seam_planes, starts
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import require_empty
@@ -111,6 +113,7 @@ def inpaint_root(
     """Inpaint frames and write them as a root; how many. Raises InputError."""
     require_empty(out)
     root, listed = frames.listed()
+    lanes = _lanes(root.grid, generator.grid)
 
     def edited() -> Iterator[Edited]:
         with bar("inpaint", quiet) as advance:
@@ -120,11 +123,11 @@ def inpaint_root(
                 seeds = [integer_seed(seed, "inpaint", first + k) for k in range(len(part))]
                 done = regenerate(generator, scenes, known, seeds)
                 for place, before, held, after in zip(part, scenes, known, done, strict=True):
-                    steps = (before, Scene(held.labels, before.grid, before.taxonomy))
-                    yield _edited(root, place, after, held.labels != IGNORE, steps)
+                    frame = masked_frame(after, held.labels != IGNORE, place[0], place[2], lanes)
+                    yield _edited(root, place, frame, (before, Scene(held.labels, before.grid, before.taxonomy)))
                 advance(first + len(part), len(listed))
 
-    return write_edited(out, edited(), _lanes(root.grid, generator.grid), note_of("inpaint", seed, note))
+    return write_edited(out, edited(), note_of("inpaint", seed, note))
 
 
 def outpaint_root(
@@ -137,13 +140,18 @@ def outpaint_root(
     *,
     note: Mapping[str, Any] | None = None,
     quiet: bool = True,
-) -> int:
-    """Outpaint frames in one direction after another and write them as a root; how many. Raises InputError."""
+) -> tuple[int, SeamReport]:
+    """Outpaint frames in one direction after another and write them as a root; how many, and all their seams.
+
+    Raises InputError.
+    """
     require_empty(out)
     if not directions:
         raise InputError("directions", "at least one of +x, -x, +y, -y", "none")
     overlap_m = _overlap_m(generator.grid, overlap_m)
     root, listed = frames.listed()
+    told = note_of("outpaint", seed, note, directions=directions, overlap_m=overlap_m)
+    volumes: list[UInt8[np.ndarray, "x y z"]] = []
 
     def edited() -> Iterator[Edited]:
         with bar("outpaint", quiet) as advance:
@@ -153,13 +161,18 @@ def outpaint_root(
                     seeds = [integer_seed(seed, "outpaint", first + k, step) for k in range(len(part))]
                     scenes = outpaint_all(generator, scenes, direction, overlap_m, seeds)
                 for place, old, new in zip(part, before, scenes, strict=True):
-                    yield _edited(root, place, new, _held_in(new.grid, old), (old,))
+                    lanes = _lanes(new.grid, generator.grid)
+                    frame = masked_frame(new, _held_in(new.grid, old), place[0], place[2], lanes)
+                    volumes.append(frame.scene().labels)
+                    yield _edited(root, place, frame, (old,))
                 advance(first + len(part), len(listed))
+        told["seams"] = _figures(report())  # edit.json is written after the last scene
 
-    lanes = _lanes(root.grid, generator.grid)
-    return write_edited(
-        out, edited(), lanes, note_of("outpaint", seed, note, directions=directions, overlap_m=overlap_m)
-    )
+    def report() -> SeamReport:
+        grid, planes = outpainted(root.grid, generator.grid, directions, overlap_voxels(generator.grid, overlap_m))
+        return seam_report_all(volumes, grid, planes)
+
+    return write_edited(out, edited(), told), report()
 
 
 def tile_root(
@@ -184,13 +197,12 @@ def tile_root(
     first = None if start is None else _one(start)
     with bar("tile", quiet) as advance:
         scene = tile(generator, grid, seed, overlap_m, first, advance=advance)
-    planes = seam_planes(grid.shape[:2], own.shape[:2], overlap)
-    report = seam_report(scene.labels, grid, planes) if planes else None
     held = np.zeros(grid.shape, bool) if first is None else _held_in(grid, first)
-    written = Edited("train", "00", "000000", scene, held)
-    figures = None if report is None else {name: f"{value:.4g}" for name, value in report._asdict().items()}
-    extra = note_of("tile", seed, note, size_m=size_m, overlap_m=overlap_m, seams=figures)
-    write_edited(out, [written], _lanes(grid, own, overlap), extra)
+    frame = masked_frame(scene, held, "00", "000000", _lanes(grid, own, overlap))
+    planes = seam_planes(grid.shape[:2], own.shape[:2], overlap)
+    report = seam_report(frame.scene().labels, grid, planes) if planes else None
+    told = note_of("tile", seed, note, size_m=size_m, overlap_m=overlap_m, seams=_figures(report))
+    write_edited(out, [Edited("train", frame)], told)
     return report
 
 
@@ -221,13 +233,16 @@ def note_of(edit: str, seed: int, note: Mapping[str, Any] | None, **more: Any) -
     return {"edit": edit, "seed": seed, **more, **(note or {})}
 
 
-def _edited(
-    root: KittiRoot, place: tuple[str, str, str], scene: Scene, held: np.ndarray, steps: tuple[Scene, ...]
-) -> Edited:
-    sequence, frame, name = place
+def _edited(root: KittiRoot, place: tuple[str, str, str], frame: Frame, steps: tuple[Scene, ...]) -> Edited:
+    """The frame with its source's split and calibration."""
+    sequence, name, _ = place
     has_own = frame_path(root, sequence, "", "calib.txt").exists()
-    calibration = read_sequence_calibration(root, sequence, frame) if has_own else None
-    return Edited(root.split_of(sequence) or "train", sequence, name, scene, held, steps, calibration)
+    calibration = read_sequence_calibration(root, sequence, name) if has_own else None
+    return Edited(root.split_of(sequence) or "train", frame, steps, calibration)
+
+
+def _figures(report: SeamReport | None) -> dict[str, str] | None:
+    return None if report is None else {name: f"{value:.4g}" for name, value in report._asdict().items()}
 
 
 def _held_in(grid: VoxelGrid, old: Scene) -> Bool[np.ndarray, "x y z"]:

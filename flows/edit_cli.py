@@ -12,6 +12,7 @@ from pipeline.scene.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.generators.protocol import Generator
+    from pipeline.generators.seams import SeamReport
 
 Weights = Annotated[Path, typer.Option("--weights", help="A generator's folder, from `occfactory train-generator`.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new or empty.")]
@@ -87,8 +88,8 @@ def outpaint(  # noqa: PLR0913
 
     generator, note = _loaded(weights)
     frames, directions = Frames(root, frame, split, n), tuple(to or ["+x"])
-    made = outpaint_root(generator, frames, directions, overlap, seed, out, note=note, quiet=quiet)
-    _tell(f"{out}: {made} scenes", quiet)
+    made, seams = outpaint_root(generator, frames, directions, overlap, seed, out, note=note, quiet=quiet)
+    _tell(f"{out}: {made} scenes; {_seams(seams)}", quiet)
 
 
 def tile(
@@ -117,13 +118,7 @@ def tile(
     generator, note = _loaded(weights)
     begin = None if start is None else Frames(start, frame)
     seams = tile_root(generator, size_m, overlap, seed, out, start=begin, note=note, quiet=quiet)
-    if seams is not None:
-        change = (
-            f"{100 * seams.seam_change:.1f} % of neighbours differ across seams, {100 * seams.interior_change:.1f} %"
-        )
-        _tell(f"{out}: {change} elsewhere (ratio {seams.ratio:.2f})", quiet)
-    else:
-        _tell(f"{out}: one window, no seam", quiet)
+    _tell(f"{out}: {'one window, no seam' if seams is None else _seams(seams)}", quiet)
 
 
 def refine(
@@ -160,6 +155,11 @@ def _loaded(weights: Path) -> tuple[Generator, dict[str, Any]]:
 
     generator = load_generator(weights)
     return generator, {"weights": {p.name: sha256_file(p) for p in sorted(weights.glob("*.safetensors"))}}
+
+
+def _seams(report: SeamReport) -> str:
+    change = f"{100 * report.seam_change:.1f} % across seams, {100 * report.interior_change:.1f} % elsewhere"
+    return f"of neighbours differ {change} (ratio {report.ratio:.2f})"
 
 
 def _names(text: str | None) -> tuple[str, ...]:

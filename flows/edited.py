@@ -31,29 +31,18 @@ GAP_PX = 6
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """One scene to write, and where.
-
-    held: voxels that stay valid whatever a drive sees; steps: scenes to draw to the left of the result.
-    """
+    """One frame to write, and in which split. steps: scenes to draw before the result."""
 
     split: str
-    sequence: str
-    frame: str
-    scene: Scene
-    held: Bool[np.ndarray, "x y z"]
+    frame: Frame
     steps: tuple[Scene, ...] = ()
     calibration: Calibration | None = None
 
-    @property
-    def key(self) -> str:
-        return f"{self.sequence}/{self.frame}"
 
+def write_edited(out: Path, scenes: Iterable[Edited], note: dict[str, Any]) -> int:
+    """Write a root, whole or not at all; how many frames. note: what edit.json says beside their provenance.
 
-def write_edited(out: Path, scenes: Iterable[Edited], lanes_m: Sequence[float], note: dict[str, Any]) -> int:
-    """Write a root, whole or not at all; how many scenes there are. Refuses an output that holds something.
-
-    lanes_m: y of the roads along which the masks' drives go [m]; note: what edit.json says beside each scene's
-    provenance. Raises InputError, also unless all scenes lie on one grid.
+    Raises InputError on an output that holds something, and unless all frames lie on one grid.
     """
     require_empty(out)
     splits: dict[str, list[str]] = {}
@@ -61,13 +50,14 @@ def write_edited(out: Path, scenes: Iterable[Edited], lanes_m: Sequence[float], 
     grid: VoxelGrid | None = None
     with atomic_folder(out) as folder:
         for edited in scenes:
-            if grid is not None and edited.scene.grid != grid:
-                raise InputError(out, f"scenes of one grid, {grid.shape}", f"{edited.scene.grid.shape}, {edited.key}")
-            grid = edited.scene.grid
-            _write_scene(folder, edited, lanes_m, draw=len(provenance) < PICTURES)
+            frame = edited.frame
+            if grid is not None and frame.grid != grid:
+                raise InputError(out, f"scenes of one grid, {grid.shape}", f"{frame.grid.shape}, {frame.key}")
+            grid = frame.grid
+            _write_scene(folder, edited, draw=len(provenance) < PICTURES)
             names = splits.setdefault(edited.split, [])
-            names += [] if edited.sequence in names else [edited.sequence]
-            provenance[edited.key] = dict(edited.scene.provenance)
+            names += [] if frame.sequence in names else [frame.sequence]
+            provenance[frame.key] = dict(frame.provenance)
         if grid is None:
             raise InputError(out, "at least one scene to write", "none")
         write_layout(folder, grid, splits)
@@ -75,30 +65,33 @@ def write_edited(out: Path, scenes: Iterable[Edited], lanes_m: Sequence[float], 
     return len(provenance)
 
 
-def _write_scene(folder: Path, edited: Edited, lanes_m: Sequence[float], draw: bool) -> None:
-    frame = masked_frame(edited, lanes_m)
+def _write_scene(folder: Path, edited: Edited, draw: bool) -> None:
+    frame = edited.frame
     write_frame(folder, frame)
-    calibration = frame_path(folder, edited.sequence, "", "calib.txt")
+    calibration = frame_path(folder, frame.sequence, "", "calib.txt")
     if not calibration.exists():
         write_calibration(calibration, edited.calibration or nominal_calibration())
     if draw:
         picture = comparison((*edited.steps, frame.scene()))
-        write_image(folder / "pictures" / f"{edited.sequence}_{edited.frame}.png", picture)
+        write_image(folder / "pictures" / f"{frame.sequence}_{frame.name}.png", picture)
 
 
-def masked_frame(edited: Edited, lanes_m: Sequence[float]) -> Frame:
-    """The scene's frame with simulated scan, occluded and invalid voxels; see above for which stay valid."""
+def masked_frame(
+    scene: Scene, held: Bool[np.ndarray, "x y z"], sequence: str, name: str, lanes_m: Sequence[float]
+) -> Frame:
+    """The scene's frame with simulated scan, occluded and invalid voxels.
+
+    held: voxels that stay valid whatever a drive sees; lanes_m: y of the roads along which drives go [m].
+    """
     from renderers.ground_truth import masked
     from renderers.voxel_scan import scan_voxels
 
-    scene = edited.scene
     whole = np.where(scene.valid, scene.labels, np.uint8(EMPTY))
     seen, invalid, occluded = masked(whole, scene.grid, drive_poses(scene.grid, lanes_m), drop_unseen=True)
-    invalid = (invalid & ~edited.held) | ~scene.valid
-    labels = np.where(invalid, np.uint8(IGNORE), np.where(edited.held, whole, seen))
+    invalid = (invalid & ~held) | ~scene.valid
+    labels = np.where(invalid, np.uint8(IGNORE), np.where(held, whole, seen))
     scan = scan_voxels(whole, scene.grid)
-    written = replace(scene, labels=labels)
-    return frame_of(written, edited.sequence, edited.frame, invalid=invalid, occluded=occluded, scan=scan)
+    return frame_of(replace(scene, labels=labels), sequence, name, invalid=invalid, occluded=occluded, scan=scan)
 
 
 def drive_poses(grid: VoxelGrid, lanes_m: Sequence[float]) -> Float[np.ndarray, "p 4 4"]:
@@ -118,25 +111,36 @@ def nominal_calibration() -> Calibration:
 
 
 def comparison(scenes: Sequence[Scene]) -> UInt8[np.ndarray, "h w 3"]:
-    """A column a scene: from above, and oblique below it."""
-    columns = [_stacked([above(scene), _oblique(scene)]) for scene in scenes]
+    """A column a scene: from above, and oblique below it. A long street lies on its side, forward to the right."""
+    columns = [_stacked([_above(scene), _oblique(scene)]) for scene in map(_lying, scenes)]
     return _stacked([np.swapaxes(column, 0, 1) for column in columns]).swapaxes(0, 1)
 
 
-def above(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
-    """The map at one to four pixels a voxel; a long street lies on its side, forward to the right."""
+def _lying(scene: Scene) -> Scene:
+    """A scene much longer than wide, turned by a quarter: what was forward lies to the right; others as they are."""
+    (x, y, z), size_m = scene.grid.shape, scene.grid.voxel_size_m
+    if x <= 1.5 * y:
+        return scene
+    grid = VoxelGrid((y, x, z), size_m, (0.0, -x * size_m / 2, scene.grid.origin_m[2]))
+    return Scene(np.ascontiguousarray(scene.labels.swapaxes(0, 1)[:, ::-1]), grid, scene.taxonomy)
+
+
+def _above(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
+    """The map at one to four pixels a voxel."""
     from renderers.bird_eye import bird_eye_image
 
     pixels = max(1, min(4, 1024 // max(scene.grid.shape[:2])))  # a voxel
-    image = bird_eye_image(scene, scene.grid.voxel_size_m / pixels)
-    return np.rot90(image, -1) if scene.grid.shape[0] > 1.5 * scene.grid.shape[1] else image
+    return bird_eye_image(scene, scene.grid.voxel_size_m / pixels)
 
 
 def _oblique(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
-    from renderers.bird_eye import OBLIQUE_SIZE_PX, oblique_image
+    """The oblique view without the paper above and below it."""
+    from renderers.bird_eye import OBLIQUE_SIZE_PX, PAPER, oblique_image
 
     scale = 2 if max(scene.grid.shape[:2]) > 96 else 1
-    return oblique_image(scene, (scale * OBLIQUE_SIZE_PX[0], scale * OBLIQUE_SIZE_PX[1]))
+    image = oblique_image(scene, (scale * OBLIQUE_SIZE_PX[0], scale * OBLIQUE_SIZE_PX[1]))
+    rows = np.flatnonzero((image != PAPER).any(axis=(1, 2)))
+    return image[rows[0] : rows[-1] + 1] if rows.size else image
 
 
 def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from flows.edit import bar, chunks, note_of
-from flows.edited import Edited, write_edited
+from flows.edited import Edited, masked_frame, write_edited
 from pipeline.datasets.checked_files import read_bounded
 from pipeline.datasets.npy_arrays import parse_bytes_array
 from pipeline.datasets.semantic_kitti import KittiRoot, frame_path, open_root
@@ -76,11 +76,12 @@ def refine_root(
                 seeds = [integer_seed(seed, "refine", first + k) for k in range(len(part))]
                 for key, before, after in zip(part, old, refine(generator, old, seeds, trusted), strict=True):
                     truth = () if meter is None else (meter.add(key, before, after),)
-                    yield Edited("val", *key, after, after.valid, (*truth, before))
+                    frame = masked_frame(after, after.valid, *key, [0.0])
+                    yield Edited("val", frame, (*truth, before))
                 advance(first + len(part), len(listed))
         told["scores"] = [] if meter is None else meter.gain().lines()  # edit.json is written after the last scene
 
-    write_edited(out, edited(), [0.0], told)
+    write_edited(out, edited(), told)
     return None if meter is None else meter.gain()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from pipeline.generators.protocol import Generator, Known
-from pipeline.generators.windows import Window, fronts, lay_windows, overlap_voxels
+from pipeline.generators.windows import Plane, Window, fronts, lay_windows, overlap_voxels
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -148,6 +148,20 @@ def outpaint_all(
         Scene(canvas.labels, grid, scene.taxonomy, _edited(scene, f"outpaint {direction}", canvas.seed))
         for scene, grid, canvas in zip(scenes, grids, canvases, strict=True)
     ]
+
+
+def outpainted(
+    grid: VoxelGrid, own: VoxelGrid, directions: Sequence[str], overlap: int
+) -> tuple[VoxelGrid, tuple[Plane, ...]]:
+    """What `grid` becomes by outpainting in one direction after another, and the planes where each one began."""
+    planes: list[Plane] = []
+    for axis, sign in (DIRECTIONS[direction] for direction in directions):
+        growth = own.shape[axis] - overlap
+        if sign < 0:
+            planes = [(a, n + growth if a == axis else n) for a, n in planes]
+        planes.append((axis, grid.shape[axis] if sign > 0 else growth))
+        grid = _extended(grid, axis, sign * growth)
+    return grid, tuple(planes)
 
 
 def tile(

@@ -52,25 +52,37 @@ def seam_report(
     seam_planes: (axis, index), between voxels index - 1 and index along axis 0 or 1 (`windows.seam_planes`). Raises
     InputError when there is none, or one lies at or past the grid's faces.
     """
+    return seam_report_all([labels], grid, seam_planes)
+
+
+def seam_report_all(
+    volumes: Iterable[UInt8[np.ndarray, "x y z"]], grid: VoxelGrid, seam_planes: Iterable[tuple[int, int]]
+) -> SeamReport:
+    """One report of many scenes that have their seams in the same places: their pairs are counted together."""
     planes = sorted(set(seam_planes))
-    if labels.shape != grid.shape or not planes:
-        raise InputError("seams", f"labels of shape {grid.shape} and at least one plane", f"{labels.shape}, {planes}")
     wrong = [plane for plane in planes if plane[0] not in (0, 1, 2) or not 0 < plane[1] < grid.shape[plane[0]]]
-    if wrong:
-        raise InputError("seams", f"(axis, index) inside {grid.shape}", f"{wrong[0]}")
-    counts = {axis: _count(labels, axis) for axis in {axis for axis, _ in planes}}
-    at_seam = {axis: np.isin(np.arange(grid.shape[axis]), [n for a, n in planes if a == axis]) for axis in counts}
-    return _report([(counts[axis], at_seam[axis]) for axis in sorted(counts)])
+    if wrong or not planes:
+        raise InputError("seams", f"at least one (axis, index), inside {grid.shape}", f"{wrong[:1] or planes}")
+    axes = sorted({axis for axis, _ in planes})
+    counts = {axis: np.zeros((4, grid.shape[axis]), np.int64) for axis in axes}
+    for labels in volumes:
+        if labels.shape != grid.shape:
+            raise InputError("seams", f"labels of shape {grid.shape}", f"{labels.shape}")
+        for axis in axes:
+            counts[axis] += _count(labels, axis)
+    at_seam = {axis: np.isin(np.arange(grid.shape[axis]), [n for a, n in planes if a == axis]) for axis in axes}
+    return _report([(_Planes(*counts[axis]), at_seam[axis]) for axis in axes])
 
 
-def _count(labels: UInt8[np.ndarray, "x y z"], axis: int) -> _Planes:
+def _count(labels: UInt8[np.ndarray, "x y z"], axis: int) -> Int64[np.ndarray, "4 n"]:
+    """The rows of _Planes."""
     lines = np.moveaxis(labels, axis, 0)
     a, b = lines[:-1], lines[1:]
     valid = (a != IGNORE) & (b != IGNORE)
     counted = valid & ((a != EMPTY) | (b != EMPTY))
     solid = valid & (a != EMPTY) & (b != EMPTY)
     kinds = (counted, counted & (a != b), solid, solid & (a == b))
-    return _Planes(*(np.concatenate([[0], kind.sum(axis=(1, 2))]) for kind in kinds))
+    return np.stack([np.concatenate([[0], kind.sum(axis=(1, 2))]) for kind in kinds])
 
 
 def _report(axes: list[tuple[_Planes, Bool[np.ndarray, "n"]]]) -> SeamReport:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows import edit_cli
 from flows.edit import Frames, Region, inpaint_root, outpaint_root, tile_root
-from flows.edited import Edited, drive_poses, masked_frame, write_edited
+from flows.edited import drive_poses, masked_frame, write_edited
 from flows.inspect import describe_root
 from flows.refine import Predictions, refine_root
 from pipeline.datasets.image_files import read_image
@@ -96,7 +96,9 @@ def test_foreground_alone(root, tmp_path, toy) -> None:
 
 
 def test_outpainting_keeps_the_old_part(root, tmp_path, toy) -> None:
-    outpaint_root(toy, Frames(root, split="val"), ("+x", "-y"), 1.6, 0, tmp_path / "out")
+    made, seams = outpaint_root(toy, Frames(root, split="val"), ("+x", "-y"), 1.6, 0, tmp_path / "out")
+    assert made == 2
+    assert 0 < seams.seam_change < 1
     old, new = open_root(root), open_root(tmp_path / "out")
     assert new.grid == VoxelGrid((28, 20, 8), 0.4, (0.0, -5.6, -2.0))
     for key in new.frames("val"):
@@ -132,13 +134,13 @@ def test_masks_hide_what_no_drive_sees_unless_it_was_held() -> None:
     labels[8, :, 1:8] = TAXONOMY.id_of("building")  # a wall across, seen from both sides
     labels[2:6, 9:12, 1:6] = TAXONOMY.id_of("building")  # a solid block
     scene = Scene(labels, GRID, TAXONOMY)
-    frame = masked_frame(Edited("train", "00", "0", scene, np.zeros(GRID.shape, bool)), [0.0])
+    frame = masked_frame(scene, np.zeros(GRID.shape, bool), "00", "0", [0.0])
     assert frame.invalid[3:5, 10, 2:4].all()  # its inside
     assert (frame.labels[frame.invalid] == IGNORE).all()
     assert (frame.labels[~frame.invalid] == labels[~frame.invalid]).all()
     held = np.zeros(GRID.shape, bool)
     held[3, 10, 2] = True
-    kept = masked_frame(Edited("train", "00", "0", scene, held), [0.0])
+    kept = masked_frame(scene, held, "00", "0", [0.0])
     assert kept.labels[3, 10, 2] == labels[3, 10, 2]
     assert (kept.invalid == (frame.invalid & ~held)).all()
 
@@ -215,7 +217,7 @@ def test_faults_are_found_before_work(root, predictions, tmp_path, toy) -> None:
     with pytest.raises(InputError, match=r"confidence as a uint8 array"):
         refine_root(toy, Predictions(root, trust=0.5), 0, tmp_path / "out")
     with pytest.raises(InputError, match="at least one scene"):
-        write_edited(tmp_path / "out", [], [0.0], {})
+        write_edited(tmp_path / "out", [], {})
     assert not (tmp_path / "out").exists()
 
 
@@ -241,8 +243,10 @@ def test_commands(cli, root, predictions, tmp_path) -> None:
     a, b, c, d = (tmp_path / name for name in "abcd")
     frame = ("--frame", "08/000010")
     assert f"{a}: 2 scenes" in run("inpaint", root, *frame, "-n", 2, "--box", "0,-2,-2,6,2,0", "--out", a)
-    assert f"{b}: 1 scenes" in run("outpaint", root, *frame, "--to", "-x", "--overlap", 1.6, "--out", b)
-    assert "% of neighbours differ across seams" in run("tile", "--size", "12.8x4.8", "--out", c)
+    assert f"{b}: 1 scenes; of neighbours differ" in run(
+        "outpaint", root, *frame, "--to", "-x", "--overlap", 1.6, "--out", b
+    )
+    assert "% across seams" in run("tile", "--size", "12.8x4.8", "--out", c)
     assert "mIoU" in run("refine", predictions, "--truth", root, "--out", d, "-n", 1)
     assert open_root(b).grid.origin_m[0] == pytest.approx(-4.8)
     for folder in (a, b, c, d):

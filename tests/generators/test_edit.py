@@ -15,6 +15,7 @@ from pipeline.generators.edit import (
     known_outside,
     outpaint,
     outpaint_all,
+    outpainted,
     regenerate,
     tile,
 )
@@ -155,6 +156,16 @@ def test_outpainting_many_is_outpainting_each() -> None:
     assert generator.calls == [3]
     for scene, seed, larger in zip(scenes, (7, 8, 9), together, strict=True):
         assert (outpaint(ToyGenerator(), scene, "-y", 1.0, seed).labels == larger.labels).all()
+
+
+def test_where_outpainting_began() -> None:
+    grid, planes = outpainted(GRID, GRID, ["+x", "-x", "+y"], 2)  # 8 x 6 columns, growing by 6, 6 and 4
+    assert (grid.shape, grid.origin_m) == ((20, 10, 4), (-3.0, -1.5, -1.0))
+    assert planes == ((0, 14), (0, 6), (1, 6))
+    scene = random_scene(0)
+    for direction in ("+x", "-x", "+y"):
+        scene = outpaint(ToyGenerator(), scene, direction, 1.0, 0)
+    assert scene.grid == grid
 
 
 # --- tiling

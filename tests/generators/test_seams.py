@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.generators.seams import seam_report
+from pipeline.generators.seams import seam_report, seam_report_all
 from pipeline.generators.windows import seam_planes
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -68,6 +68,14 @@ def test_the_interior_is_weighed_by_the_axes_of_the_seams() -> None:
     report = seam_report(labels, grid(6, 6, 1), [(0, 2), (0, 4), (1, 3)])
     assert report.seam_change == report.interior_change == pytest.approx(1 / 3)
     assert report.ratio == 1
+
+
+def test_scenes_are_counted_together() -> None:
+    same, other = np.full((4, 1, 1), 9, np.uint8), np.array([9, 9, 1, 1], np.uint8).reshape(4, 1, 1)
+    report = seam_report_all([same, other, other], grid(4, 1, 1), [(0, 2)])
+    assert report.seam_change == pytest.approx(2 / 3)
+    assert report.interior_change == 0
+    assert report.seam_pairs == 3
 
 
 @pytest.mark.parametrize("planes", [[], [(0, 0)], [(0, 6)], [(3, 1)]])
