@@ -1,8 +1,8 @@
 """Edits by exact conditioning: inpaint, outpaint, and tile a street or a district from overlapping windows.
 
 All rest on one thing that any Generator offers: known voxels are held exactly while the others are generated
-(Comp-D3PM, eq. 9; here the voxels are never noised, so a tile costs no more steps than a scene). A canvas is a label
-array in which 255 asks for a label; windows of the generator's grid fill it, each knowing what is already there.
+(Comp-D3PM, eq. 9). A canvas is a label array in which 255 asks for a label; windows of the generator's grid fill it,
+each knowing what is already there, so that a tile costs one scene.
 
 Deviation from the paper, which doesn't say how tiles are ordered: see `windows`. The generator has learnt the part of a
 street ahead of its vehicle, road along +x in the middle; tiles extend that, a district becomes parallel streets.
