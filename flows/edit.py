@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,14 +86,19 @@ class Region:
         if (self.box_m is not None) + bool(self.classes) + self.foreground != 1:
             raise InputError("region", "one of --box, --classes and --foreground", "none or several of them")
 
+    def mask(self, scene: Scene) -> Bool[np.ndarray, "x y z"]:
+        """What may change, True; where all foreground is made anew, that is everything. Raises InputError."""
+        if self.foreground:
+            return np.ones(scene.labels.shape, bool)
+        if self.box_m is not None:
+            return box_mask(scene.grid, self.box_m[:3], self.box_m[3:])
+        return class_mask(scene, _ids(scene.taxonomy, self.classes), self.dilation)
+
     def known(self, scene: Scene) -> Known:
         """What of the scene is held. Raises InputError."""
         if self.foreground:
             return foreground_known(scene)
-        ids = _ids(scene.taxonomy, self.only) if self.only else None
-        if self.box_m is not None:
-            return known_outside(scene, box_mask(scene.grid, self.box_m[:3], self.box_m[3:]), ids)
-        return known_outside(scene, class_mask(scene, _ids(scene.taxonomy, self.classes), self.dilation), ids)
+        return known_outside(scene, self.mask(scene), _ids(scene.taxonomy, self.only) if self.only else None)
 
 
 def _ids(taxonomy: Taxonomy, names: tuple[str, ...]) -> list[int]:
@@ -110,7 +115,10 @@ def inpaint_root(
     note: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> int:
-    """Inpaint frames and write them as a root; how many. Raises InputError."""
+    """Inpaint frames and write them as a root; how many. Outside the region all stays, invalid voxels included.
+
+    Raises InputError.
+    """
     require_empty(out)
     root, listed = frames.listed()
     lanes = _lanes(root.grid, generator.grid)
@@ -123,7 +131,9 @@ def inpaint_root(
                 seeds = [integer_seed(seed, "inpaint", first + k) for k in range(len(part))]
                 done = regenerate(generator, scenes, known, seeds)
                 for place, before, held, after in zip(part, scenes, known, done, strict=True):
-                    frame = masked_frame(after, held.labels != IGNORE, place[0], place[2], lanes)
+                    changed = np.where(region.mask(before) | before.valid, after.labels, np.uint8(IGNORE))
+                    result = replace(after, labels=changed)
+                    frame = masked_frame(result, held.labels != IGNORE, place[0], place[2], lanes)
                     yield _edited(root, place, frame, (before, Scene(held.labels, before.grid, before.taxonomy)))
                 advance(first + len(part), len(listed))
 
