@@ -28,7 +28,7 @@ class Config(BaseModel):
         return digest_of(self.model_dump(mode="json"))
 
 
-AnyConfig = TypeVar("AnyConfig", bound=Config)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class GridConfig(Config):
@@ -201,15 +201,20 @@ def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
     table = recipe.model_dump(mode="python")
     if isinstance(recipe.source, SplitSource):
         table["source"]["root"] = recipe.source.root
+    apply_changes(table, changes)
+    return validated(BuildRecipe, table)
+
+
+def apply_changes(table: dict[str, Any], changes: tuple[str, ...]) -> None:
+    """Make "path=value" changes in a config's table, values in JSON or as plain words. Raises InputError."""
     for change in changes:
         path, equals, value = change.partition("=")
         if not equals:
             raise InputError("--set", "FIELD=VALUE", repr(change))
         _assign(table, path, _parse(value))
-    return validated(BuildRecipe, table)
 
 
-def validated(kind: type[AnyConfig], fields: dict[str, Any]) -> AnyConfig:
+def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
     """A config from its fields; the first bad one is named in one line. Raises InputError."""
     try:
         return kind.model_validate(fields)

@@ -1,9 +1,10 @@
 """BEDiT, Comp-D3PM's BEV-aware diffusion transformer: height is folded into channels, attention runs over BEV tokens.
 
 Every label volume that goes in (x_t, a condition, an earlier estimate of x_0) has its own embedding; its voxels over
-one token's footprint, all heights, become that token's channels; volumes are concatenated and projected. Blocks are
-DiT's (arXiv 2212.09748): adaLN-zero, affine-free norms, zero-initialised last layer; positions are 2D sin-cos, so the
-same weights take any number of tokens. Norms stay in float32 under bf16 autocast.
+one token's footprint, all heights, become that token's channels; volumes are concatenated and projected. Volumes go
+in and logits come out *folded*, (B, I, J, V): I x J tokens of V voxels each, so no large array is ever transposed.
+Blocks are DiT's (arXiv 2212.09748): adaLN-zero, affine-free norms, zero-initialised last layer; positions are 2D
+sin-cos, so the same weights take any number of tokens. Norms stay in float32 under bf16 autocast.
 """
 
 from __future__ import annotations
@@ -27,20 +28,22 @@ class Volume:
     height: int
     patch: Patch
 
+    @property
+    def voxels(self) -> int:
+        """V: voxels of a token."""
+        return self.patch[0] * self.patch[1] * self.height
 
-class Fold(nn.Module):
-    """Labels (B, X, Y, Z) -> (B, X/p, Y/q, p q Z e): embed, then fold footprint and height into channels."""
 
-    def __init__(self, volume: Volume, channels: int):
-        super().__init__()
-        self.volume = volume
-        self.embedding = nn.Embedding(volume.states, channels)
-        self.width = volume.patch[0] * volume.patch[1] * volume.height * channels
+def fold(labels: Int[Tensor, "b x y z"], patch: Patch) -> Int[Tensor, "b i j v"]:
+    """Voxels in token order: V = p q Z, of a token's footprint p x q and all heights Z."""
+    (p, q), (b, x, y, z) = patch, labels.shape
+    return labels.view(b, x // p, p, y // q, q, z).transpose(2, 3).flatten(3)
 
-    def forward(self, labels: Int[Tensor, "b x y z"]) -> Float[Tensor, "b i j c"]:
-        (p, q), (b, x, y, z) = self.volume.patch, labels.shape
-        cells = labels.view(b, x // p, p, y // q, q, z).transpose(2, 3)  # b i j p q z
-        return self.embedding(cells).flatten(3)
+
+def unfold(labels: Int[Tensor, "b i j v"], patch: Patch) -> Int[Tensor, "b x y z"]:
+    """The inverse of `fold`."""
+    (p, q), (b, i, j, v) = patch, labels.shape
+    return labels.view(b, i, j, p, q, v // (p * q)).transpose(2, 3).reshape(b, i * p, j * q, -1)
 
 
 class Block(nn.Module):
@@ -66,7 +69,7 @@ class Block(nn.Module):
 
 
 class BEDiT(nn.Module):
-    """forward(t, x_t, *conditions) -> logits of x_0.
+    """forward(t, x_t, *conditions) -> logits of x_0, all folded.
 
     inputs: the volumes that go in, x_t first; classes: K of x_0, whose shape is x_t's. All have the same token grid.
     """
@@ -83,26 +86,31 @@ class BEDiT(nn.Module):
     ):
         super().__init__()
         self.inputs, self.classes, self.recompute = inputs, classes, recompute
-        self.folds = nn.ModuleList(Fold(volume, channels) for volume in inputs)
-        self.enter = nn.Linear(sum(fold.width for fold in self.folds), width)  # type: ignore[misc]
+        self.embeddings = nn.ModuleList(nn.Embedding(volume.states, channels) for volume in inputs)
+        self.enter = nn.Linear(sum(volume.voxels for volume in inputs) * channels, width)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, max(1, width // 32)) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
-        (p, q), z = inputs[0].patch, inputs[0].height
-        self.leave = zero(nn.Linear(width, p * q * z * classes))
+        self.leave = zero(nn.Linear(width, inputs[0].voxels * classes))
 
-    def forward(self, t: Int[Tensor, "b"], *volumes: Int[Tensor, "b _x _y _z"]) -> Float[Tensor, "b x y z k"]:
-        x = self.enter(torch.cat([fold(labels) for fold, labels in zip(self.folds, volumes, strict=True)], -1))
+    def forward(
+        self, t: Int[Tensor, "b"], *volumes: Int[Tensor, "b i j _v"], chosen: Int[Tensor, "c"] | None = None
+    ) -> Float[Tensor, "b i j v k"]:
+        """chosen: which of a token's V voxels to give logits of; None: all."""
+        embedded = [table(labels).flatten(3) for table, labels in zip(self.embeddings, volumes, strict=True)]
+        x = self.enter(torch.cat(embedded, -1))
         b, i, j, d = x.shape
         x = x.flatten(1, 2) + positions(i, j, d, x.device).to(x.dtype)  # b n d, n = i * j
         time = self.time(frequencies(t))
         for block in self.blocks:
             x = checkpoint(block, x, time, use_reentrant=False) if self.recompute and self.training else block(x, time)
         shift, scale = self.modulation(time)[:, None].chunk(2, dim=-1)
-        (p, q), z = self.inputs[0].patch, self.inputs[0].height
-        logits = self.leave(modulated(self.norm, x, shift, scale)).view(b, i, j, p, q, z, self.classes)
-        return logits.transpose(2, 3).reshape(b, i * p, j * q, z, self.classes)
+        weight, bias = self.leave.weight.view(-1, self.classes, d), self.leave.bias.view(-1, self.classes)
+        if chosen is not None:
+            weight, bias = weight[chosen], bias[chosen]
+        logits = nn.functional.linear(modulated(self.norm, x, shift, scale), weight.flatten(0, 1), bias.flatten())
+        return logits.view(b, i, j, -1, self.classes)
 
 
 def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """How much of x_0 is left at time t: alpha_bar_0 = 1 ... alpha_bar_T, in float64.
 
-"cosine" is alpha_bar_t = cos(u_t) / cos(u_0) with u_t = (t/T + s) / (1 + s) * pi/2: what D3PM's code and Lee et al. have
-in effect. "cosine_squared" is Nichol and Dhariwal's, with cos^2. "linear" has linear beta_t (Ho et al., rescaled to T).
+"cosine" is alpha_bar_t = cos(u_t) / cos(u_0) with u_t = (t/T + s) / (1 + s) * pi/2: what D3PM's code and Lee et al.
+have in effect. "cosine_squared" is Nichol and Dhariwal's, with cos^2. "linear" has linear beta_t (Ho et al., rescaled
+to T).
 A step keeps at least a thousandth, as is usual: beta_t <= 0.999.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -41,4 +43,4 @@ def respaced(steps: int, samples: int) -> list[int]:
 
 def pairs(times: Sequence[int]) -> list[tuple[int, int]]:
     """(t, s) of every step of a sampler, s < t."""
-    return list(zip(times[:-1], times[1:], strict=True))
+    return list(pairwise(times))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from pipeline.diffusion import d3pm
-from pipeline.diffusion.bedit import BEDiT, Volume
+from pipeline.diffusion.bedit import BEDiT, Volume, fold, unfold
 from pipeline.diffusion.sampling import categorical, uniform_rows
 from pipeline.diffusion.schedules import ScheduleKind, pairs, respaced
 from pipeline.learning.config import TrainConfig
@@ -84,11 +84,12 @@ class Stage:
     ):
         self.config, self.shape, self.classes = config, shape, classes
         self.process = d3pm.process_of(config.process, config.schedule, classes, config.steps)
-        patches = [_patch(config.patch, shape, other) for other in (shape, *conditions)]
-        volumes = [Volume(self.process.states, shape[2], patches[0])]
+        self.patch = _patch(config.patch, shape, shape)
+        self.patches = [_patch(config.patch, shape, other) for other in conditions]
+        volumes = [Volume(self.process.states, shape[2], self.patch)]
         if config.self_condition:
-            volumes.append(Volume(classes + 1, shape[2], patches[0]))  # its last state: no estimate yet
-        volumes += [Volume(classes, s[2], p) for s, p in zip(conditions, patches[1:], strict=True)]
+            volumes.append(Volume(classes + 1, shape[2], self.patch))  # its last state: no estimate yet
+        volumes += [Volume(classes, s[2], p) for s, p in zip(conditions, self.patches, strict=True)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(seed, "weights", 0))
             self.network: nn.Module = BEDiT(
@@ -107,25 +108,33 @@ class Stage:
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """T (KL + lambda CE), t stratified over the batch; scalars kl and ce."""
-        valid = batch["target"].flatten(1) != IGNORE
-        x_0 = batch["filled"].flatten(1).long()
-        rows, device = len(x_0), x_0.device
-        place = torch.rand(1, generator=generator, device=device) + torch.arange(rows, device=device)
-        t = (place / rows * self.process.steps).long().clamp_(max=self.process.steps - 1) + 1
-        uniforms = torch.rand(x_0.shape, generator=generator, dtype=torch.float64, device=device)
-        x_t = d3pm.corrupt(self.process, x_0, t, uniforms)
-        volumes = [x_t.view(rows, *self.shape)]
-        conditions = [volume.long() for volume in batch["conditions"]]
+        valid = fold(batch["target"], self.patch) != IGNORE
+        x_0 = fold(batch["filled"], self.patch).long()  # b i j v
+        conditions = self._folded(batch["conditions"])
+        t = self._times(len(x_0), generator)
+        uniforms = torch.rand(x_0.shape, generator=generator, dtype=torch.float64, device=x_0.device)
+        x_t = d3pm.corrupt(self.process, x_0.flatten(1), t, uniforms.flatten(1)).view(x_0.shape)
+        volumes = [x_t]
         if self.config.self_condition:
-            volumes.append(self._estimate(model, t, volumes[0], conditions, generator))
-        logits = model(t, *volumes, *conditions).flatten(1, 3)
+            volumes.append(self._estimate(model, t, x_t, conditions, generator))
+        chosen = None
         if self.config.loss_share < 1:  # a K-wide loss at every voxel takes longer than the network
-            chosen = self._chosen(x_0.shape[1], generator)
-            logits, x_0, x_t, valid = (a.index_select(1, chosen) for a in (logits, x_0, x_t, valid))
-        kl, ce = d3pm.hybrid_loss(self.process, logits.float(), x_0, x_t, t, valid)
+            chosen = self._chosen(x_0.shape[-1], generator)
+            x_0, x_t, valid = (a.index_select(-1, chosen) for a in (x_0, x_t, valid))
+        logits = model(t, *volumes, *conditions, chosen=chosen).flatten(1, 3).float()
+        kl, ce = d3pm.hybrid_loss(self.process, logits, x_0.flatten(1), x_t.flatten(1), t, valid.flatten(1))
         return kl + self.process.steps * self.config.ce_weight * ce, {"kl": kl.detach(), "ce": ce.detach()}
 
-    def _chosen(self, voxels: int, generator: torch.Generator) -> Tensor:
+    def _folded(self, conditions: Sequence[Tensor]) -> list[Tensor]:
+        return [fold(labels, patch).long() for labels, patch in zip(conditions, self.patches, strict=True)]
+
+    def _times(self, rows: int, generator: torch.Generator) -> Int64[Tensor, "b"]:
+        """One of 1..T a row, spread evenly over the batch."""
+        device, T = generator.device, self.process.steps
+        place = torch.rand(1, generator=generator, device=device) + torch.arange(rows, device=device)
+        return (place / rows * T).long().clamp_(max=T - 1) + 1
+
+    def _chosen(self, voxels: int, generator: torch.Generator) -> Int64[Tensor, "c"]:
         count = max(1, round(voxels * self.config.loss_share))
         return torch.randperm(voxels, generator=generator, device=generator.device)[:count].sort().values
 
@@ -148,41 +157,46 @@ class Stage:
     ) -> Int64[Tensor, "b x y z"]:
         """A volume a stream, in `steps` <= T steps (default T): the loop of the method."""
         rows, voxels, T = len(streams), int(np.prod(self.shape)), self.process.steps
+        folded = self._folded(conditions)
+        known = None if held is None else fold(held.labels, self.patch).flatten(1)
         x, estimate = d3pm.prior(self.process, uniform_rows(streams, voxels)), None
         for t, s in pairs(respaced(T, steps or T)):
-            x = self._hold(x, held, t, streams)
-            logits = self.logits(x, t, conditions, estimate)
+            x = self._hold(x, known, t, streams)
+            logits = self._logits(x, t, folded, estimate)
             if held is not None:
-                logits = logits.masked_fill(~held.allowed[:, None], -torch.inf)
+                logits = logits.masked_fill_(~held.allowed[:, None], -torch.inf)
             if self.config.self_condition:
                 estimate = logits.argmax(-1)
             x_0 = categorical(logits.flatten(0, 1), uniform_rows(streams, voxels).flatten()).view(rows, voxels)
             x = x_0 if s == 0 else d3pm.draw_previous(self.process, x, x_0, (t, s), uniform_rows(streams, voxels))
-        return self._hold(x, held, 0, streams).view(rows, *self.shape)
+        return unfold(self._hold(x, known, 0, streams).view(rows, *self._tokens, -1), self.patch)
 
-    def logits(
-        self, x_t: Int64[Tensor, "b n"], t: int, conditions: Sequence[Tensor], estimate: Int64[Tensor, "b n"] | None
-    ) -> Tensor:
-        """(B, N, K) logits of x_0 at one time."""
-        rows = len(x_t)
-        volumes = [x_t.view(rows, *self.shape)]
+    @property
+    def _tokens(self) -> tuple[int, int]:
+        return self.shape[0] // self.patch[0], self.shape[1] // self.patch[1]
+
+    def _logits(self, x_t: Int64[Tensor, "b n"], t: int, conditions: list[Tensor], estimate: Tensor | None) -> Tensor:
+        """(B, N, K) logits of x_0 at one time, voxels in token order."""
+        shape = (len(x_t), *self._tokens, -1)
+        volumes = [x_t.view(shape)]
         if self.config.self_condition:
             nothing = torch.full_like(volumes[0], self.classes)
-            volumes.append(nothing if estimate is None else estimate.view(rows, *self.shape))
-        times = torch.full((rows,), t, device=x_t.device)
+            volumes.append(nothing if estimate is None else estimate.view(shape))
+        times = torch.full((len(x_t),), t, device=x_t.device)
         return self.network(times, *volumes, *conditions).flatten(1, 3).float()
 
-    def _hold(self, x: Tensor, held: Held | None, t: int, streams: Sequence[torch.Generator]) -> Tensor:
+    def _hold(
+        self, x: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None, t: int, streams: Sequence[torch.Generator]
+    ) -> Int64[Tensor, "b n"]:
         """x~_t = m x_t + (1 - m) x_t^known (eq. 9), the known voxels corrupted to t; exact at t = 0."""
-        if held is None:
+        if known is None:
             return x
-        labels = held.labels.flatten(1)
-        known = labels != IGNORE
-        x_0 = torch.where(known, labels, 0)
+        is_known = known != IGNORE
+        x_0 = torch.where(is_known, known, 0)
         if t:
             times = torch.full((len(x),), t, device=x.device)
             x_0 = d3pm.corrupt(self.process, x_0, times, uniform_rows(streams, x.shape[1]))
-        return torch.where(known, x_0, x)
+        return torch.where(is_known, x_0, x)
 
 
 def _patch(patch: int, shape: Shape, other: Shape) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from pipeline.generators.volumes import (
     threads,
 )
 from pipeline.learning.checkpoint import check_whole, fill, load_model, load_part, save_parts
-from pipeline.scene.downsample import block_of, class_frequency, coarse_grid, pool
+from pipeline.scene.downsample import any_in_block, block_of, class_frequency, coarse_grid, pool
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID, VoxelGrid
 from pipeline.scene.records import Scene
@@ -210,7 +210,7 @@ class CompD3PM:
             known = [Known(np.full(self.grid.shape, IGNORE, np.uint8))] * len(seeds)
         allowed = np.stack([self._allowed(k) for k in known])
         coarse = self.coarse(np.stack([k.labels for k in known]))
-        free = np.stack([_any(k.labels == IGNORE, self.block) for k in known])
+        free = np.stack([any_in_block(k.labels == IGNORE, self.block) for k in known])
         back = np.where(free, np.uint8(IGNORE), coarse.background)
         fixed = ~(allowed & ~things)[:, 1:].any(1)
         back[fixed] = filled(coarse.background[fixed])
@@ -232,7 +232,7 @@ class CompD3PM:
         """Weights of the three stages, and a card with config, class frequencies and provenance. Raises InputError."""
         if self.frequency is None:
             raise InputError("comp_d3pm", "a generator that was fitted or loaded", "a new one")
-        parts = {name: stage.network.state_dict() for name, stage in self.stages.items()}
+        parts = {str(name): stage.network.state_dict() for name, stage in self.stages.items()}
         config = self.config.model_dump(mode="json")
         save_parts(folder, parts, {"config": config, "frequency": self.frequency.tolist(), **self.provenance})
 
@@ -251,8 +251,3 @@ class CompD3PM:
 def _emptied(labels: UInt8[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
     return np.where(labels == IGNORE, np.uint8(EMPTY), labels)
 
-
-def _any(voxels: Bool[np.ndarray, "x y z"], block: tuple[int, int, int]) -> Bool[np.ndarray, "a b c"]:
-    """Whether any voxel of a block is set."""
-    (x, y, z), (a, b, c) = voxels.shape, block
-    return voxels.reshape(x // a, a, y // b, b, z // c, c).any((1, 3, 5))

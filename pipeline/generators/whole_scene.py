@@ -28,11 +28,10 @@ from pipeline.generators.volumes import (
     held_of,
     label_counts,
     stack,
-    tensor,
     threads,
 )
 from pipeline.learning.checkpoint import check_whole, fill, load_model, load_part, save_parts
-from pipeline.scene.downsample import block_of, class_frequency, coarse_grid, pool
+from pipeline.scene.downsample import any_in_block, block_of, class_frequency, coarse_grid, pool
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID, VoxelGrid
 from pipeline.scene.records import Scene
@@ -126,8 +125,7 @@ class WholeScene:
         device, held = self.config.sampling.torch_device(), None
         if known is not None:
             labels = np.stack([k.labels for k in known])
-            (x, y, z), (a, b, c) = self.grid.shape, self.block
-            free = (labels == IGNORE).reshape(-1, x // a, a, y // b, b, z // c, c).any((2, 4, 6))
+            free = np.stack([any_in_block(volume == IGNORE, self.block) for volume in labels])
             blocks = np.where(free, np.uint8(IGNORE), self.coarse(labels))
             held = held_of(blocks, np.stack([self._allowed(k) for k in known]), device)
         streams = self._streams(seeds, "coarse")

@@ -8,7 +8,7 @@ A lone pole fills 1/16 of a block of 4x4x2 voxels, so the threshold is chosen a 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -67,3 +67,9 @@ def enlarge(labels: UInt8[np.ndarray, "a b c"], block: Block) -> UInt8[np.ndarra
     for axis, size in enumerate(block):
         labels = labels.repeat(size, axis=axis)
     return labels
+
+
+def any_in_block(voxels: Bool[np.ndarray, "x y z"], block: Block) -> Bool[np.ndarray, "a b c"]:
+    """Whether any voxel of a block is set."""
+    (x, y, z), (a, b, c) = voxels.shape, block
+    return np.asarray(voxels.reshape(x // a, a, y // b, b, z // c, c).any((1, 3, 5)))

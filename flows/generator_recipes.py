@@ -1,0 +1,191 @@
+"""Recipes of scene generators: functions that return one whole config. Each method has a tiny twin for tests.
+
+The three that are compared share grid, data, backbone, batch, schedule and steps; their depths are such that
+parameters, summed over stages, and training FLOPs agree within 5 % (tests/flows/test_generator_recipes.py counts both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.generators import GeneratorConfig, config_of
+from flows.recipes import apply_changes
+from pipeline.diffusion.stage import StageConfig
+from pipeline.generators.comp_d3pm import CompConfig
+from pipeline.generators.volumes import SamplingConfig
+from pipeline.generators.whole_scene import WholeConfig
+from pipeline.learning.config import Schedule, TrainConfig
+from pipeline.scene.errors import InputError
+from pipeline.scene.grid import DEFAULT_GRID, SEMANTIC_KITTI_GRID, VoxelGrid
+
+STEPS = 4000
+RATE = 1e-3
+CARLA_SC_GRID = VoxelGrid((256, 256, 16), 0.2, (-25.6, -25.6, -2.0))
+TINY_GRID = VoxelGrid((16, 16, 8), 0.4, (0.0, -3.2, -2.0))
+
+
+def _training() -> TrainConfig:
+    """What the compared methods share: batches of 8, one pass of cosine decay, averaged weights."""
+    return TrainConfig(
+        steps=STEPS,
+        batch_size=8,
+        learning_rate=RATE,
+        schedule=Schedule(kind="cosine", warmup_steps=100),
+        clip_norm=1.0,
+        ema_decay=0.999,
+        checkpoint_every=500,
+        keep=1,
+        torch_threads=1,
+    )
+
+
+def comp_d3pm() -> CompConfig:
+    """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
+    return CompConfig(
+        background=StageConfig(self_condition=True, training=_training()),
+        foreground=StageConfig(training=_training()),
+        fusion=StageConfig(patch=4, loss_share=0.25, training=_training()),
+    )
+
+
+def whole_scene() -> WholeConfig:
+    """The baseline: one D3PM of the whole scene at full resolution."""
+    return WholeConfig(fine=StageConfig(patch=4, depth=13, loss_share=0.25, training=_training()))
+
+
+def two_stage() -> WholeConfig:
+    """The non-compositional baseline: the whole scene coarse, then full resolution."""
+    return WholeConfig(
+        coarse=StageConfig(depth=7, training=_training()),
+        fine=StageConfig(patch=4, depth=6, loss_share=0.25, training=_training()),
+    )
+
+
+def comp_things() -> CompConfig:
+    """Ablation: classes 1-8 alone (vehicles and people) as foreground."""
+    things = ("car", "bicycle", "motorcycle", "truck", "other-vehicle", "person", "bicyclist", "motorcyclist")
+    return comp_d3pm().model_copy(update={"foreground_classes": things})
+
+
+def comp_full() -> CompConfig:
+    """Table 3: composition without pooling, both parts at full resolution."""
+    return _with_blocks((0.4, 0.4, 0.4), patch=4)
+
+
+def comp_block_08() -> CompConfig:
+    """Table 3: blocks of 0.8 m (/4 at 0.2 m)."""
+    return _with_blocks((0.8, 0.8, 0.4), patch=2)
+
+
+def comp_block_32() -> CompConfig:
+    """Table 3: blocks of 3.2 m (/16 at 0.2 m)."""
+    return _with_blocks((3.2, 3.2, 1.6), patch=1)
+
+
+def _with_blocks(block_m: tuple[float, float, float], patch: int) -> CompConfig:
+    """comp_d3pm with other blocks. Thresholds keep a block that has one voxel of foreground, or 1/8 of background."""
+    base = comp_d3pm()
+    voxels = round(block_m[0] * block_m[1] * block_m[2] / 0.4**3)
+    coarse = {"patch": patch, "loss_share": 0.25 if patch == 4 else 1.0}
+    return base.model_copy(
+        update={
+            "block_m": block_m,
+            "background_threshold": 0.85,
+            "foreground_threshold": max(0.5, 1 - 0.64 / voxels),
+            "background": base.background.model_copy(update=coarse),
+            "foreground": base.foreground.model_copy(update=coarse),
+        }
+    )
+
+
+def comp_default() -> CompConfig:
+    """Comp-D3PM on the default grid, 128x128x16 at 0.4 m: for a GPU."""
+    training = _training().model_copy(update={"steps": 50_000, "batch_size": 32, "precision": "bf16"})
+    base = comp_d3pm()
+    stages = {
+        name: getattr(base, name).model_copy(update={"width": 256, "depth": 8, "training": training})
+        for name in ("background", "foreground", "fusion")
+    }
+    return base.model_copy(update={"grid": DEFAULT_GRID, **stages})
+
+
+def semantic_kitti() -> CompConfig:
+    """The paper's settings on SemanticKITTI at full resolution, 256x256x32 at 0.2 m: for a GPU."""
+    return _published("semantic_kitti", SEMANTIC_KITTI_GRID)
+
+
+def carla_sc() -> CompConfig:
+    """The paper's settings on CarlaSC's fine grid, 256x256x16: for a GPU."""
+    return _published("carla_sc", CARLA_SC_GRID)
+
+
+def _published(taxonomy: str, grid: VoxelGrid) -> CompConfig:
+    """AdamW, 500 epochs, batch 4, 1e-4, x0.1 at epochs 320 and 420; sizes, T and lambda aren't stated: ours."""
+    training = TrainConfig(
+        epochs=500,
+        batch_size=4,
+        learning_rate=1e-4,
+        schedule=Schedule(kind="multistep", milestones=(320, 420), unit="epoch"),
+        ema_decay=0.9999,
+        precision="bf16",
+        checkpoint_every=1000,
+    )
+    coarse = StageConfig(width=512, depth=12, training=training)
+    return CompConfig(
+        grid=grid,
+        taxonomy=taxonomy,
+        background=coarse.model_copy(update={"self_condition": True}),
+        foreground=coarse,
+        fusion=StageConfig(width=512, depth=12, patch=8, loss_share=0.25, recompute=True, training=training),
+        sampling=SamplingConfig(steps=100, fine_steps=100, batch=4),
+    )
+
+
+def comp_d3pm_tiny() -> CompConfig:
+    """All three stages on 16x16x8 voxels in seconds, for tests."""
+    training = _training().model_copy(update={"steps": 20, "batch_size": 4, "schedule": Schedule()})
+    coarse = StageConfig(width=32, depth=1, channels=4, steps=20, training=training)
+    return CompConfig(
+        grid=TINY_GRID,
+        background=coarse.model_copy(update={"self_condition": True}),
+        foreground=coarse,
+        fusion=coarse.model_copy(update={"patch": 4, "loss_share": 0.5}),
+        sampling=SamplingConfig(steps=5, fine_steps=3, batch=4, threads=1),
+    )
+
+
+def whole_scene_tiny() -> WholeConfig:
+    """The baseline on 16x16x8 voxels in seconds, for tests."""
+    tiny = comp_d3pm_tiny()
+    return WholeConfig(grid=tiny.grid, fine=tiny.fusion, sampling=tiny.sampling)
+
+
+GENERATOR_RECIPES: dict[str, Callable[[], GeneratorConfig]] = {
+    f.__name__: f
+    for f in (
+        comp_d3pm,
+        whole_scene,
+        two_stage,
+        comp_things,
+        comp_full,
+        comp_block_08,
+        comp_block_32,
+        comp_default,
+        semantic_kitti,
+        carla_sc,
+        comp_d3pm_tiny,
+        whole_scene_tiny,
+    )
+}
+
+
+def generator_recipe(name: str, changes: tuple[str, ...] = ()) -> GeneratorConfig:
+    """A recipe by name with "path=value" changes; a path's first word "*" means every stage. Raises InputError."""
+    if name not in GENERATOR_RECIPES:
+        raise InputError("recipe", f"one of {', '.join(GENERATOR_RECIPES)}", repr(name))
+    table = GENERATOR_RECIPES[name]().model_dump(mode="json")
+    stages = [key for key, value in table.items() if isinstance(value, dict) and "training" in value]
+    for change in changes:
+        wide = change.startswith("*.")
+        apply_changes(table, tuple(f"{stage}.{change[2:]}" for stage in stages) if wide else (change,))
+    return config_of(table)

@@ -1,0 +1,145 @@
+"""Scene generators as commands use them: made from a recipe, trained on a root, loaded, sampled into a root."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from flows.engine import Engine, run_plan
+from flows.progress import PlanProgress
+from flows.recipes import Config
+from flows.shards import Plan, Stage
+from pipeline.datasets.formats import detect
+from pipeline.datasets.semantic_kitti import write_frame, write_layout
+from pipeline.datasets.voxel_frames import frame_of
+from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
+from pipeline.generators.protocol import Generator
+from pipeline.generators.whole_scene import WholeConfig, WholeScene
+from pipeline.learning.checkpoint import CARD_NAME, read_card
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import sha256_file
+from pipeline.scene.records import Scene
+from pipeline.scene.seeds import integer_seed
+
+GeneratorConfig = CompConfig | WholeConfig
+METHODS: dict[str, type[CompD3PM] | type[WholeScene]] = {"comp_d3pm": CompD3PM, "whole_scene": WholeScene}
+_CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
+
+
+class SampleRecipe(Config):
+    """A root of generated scenes."""
+
+    weights: Path = Field(exclude=True)  # where they lie; not part of the digest
+    weights_digest: str  # SHA-256 of their card, which names every file's own
+    samples: int = Field(ge=1)
+    seed: int = Field(0, ge=0)  # the seed tree's root
+    complete: bool = False  # every voxel as generated; else what a passing sensor can't see is invalid
+    shard_samples: int = Field(16, ge=1)  # scenes a shard, the unit of work
+    threads: int = Field(2, ge=1)  # threads a worker
+
+
+def config_of(table: object) -> GeneratorConfig:
+    """A generator's config from a card's or recipe's table. Raises InputError."""
+    try:
+        return _CONFIGS.validate_python(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"generator field {where}", first["msg"], repr(first["input"])) from None
+
+
+def new_generator(config: GeneratorConfig) -> CompD3PM | WholeScene:
+    """An untrained generator."""
+    return CompD3PM(config) if isinstance(config, CompConfig) else WholeScene(config)
+
+
+def load_generator(folder: Path) -> Generator:
+    """Saved weights of any method. Raises InputError."""
+    config = config_of(read_card(folder).get("config"))
+    return METHODS[config.method].load(Path(folder))
+
+
+def training_scenes(root: Path, split: str) -> Iterator[Scene]:
+    """Every labelled scene of a split, whatever the root's format. Raises InputError."""
+    found = detect(root).open(root)
+    for sequence, frame in found.frames(split):
+        if found.label_files(sequence, frame)[0].exists():
+            yield found.scene(sequence, frame)
+
+
+def train_generator(config: GeneratorConfig, root: Path, out: Path, stages: Sequence[str] = ()) -> Path:
+    """Train a generator on a root's training split; the folder of its weights. Raises InputError.
+
+    stages: these alone (several processes may train one each); the weights are saved by the run that names all or
+    none, which takes up what the others finished.
+    """
+    generator = new_generator(config)
+    unknown = set(stages) - set(generator.stages)
+    if unknown:
+        raise InputError("--stage", f"one of {', '.join(generator.stages)}", ", ".join(sorted(unknown)))
+    generator.fit(training_scenes(root, "train"), out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
+    return Path(out) / "weights"
+
+
+def sample_scenes(
+    recipe: SampleRecipe, out: Path, engine: Engine = "none", workers: int = 1, quiet: bool = True
+) -> Path:
+    """Write, or go on writing, a root of generated scenes in SemanticKITTI's layout. Raises InputError, JobError."""
+    shards = -(-recipe.samples // recipe.shard_samples)
+    plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True),), recipe, Path(out), shards)
+    grid = load_generator(recipe.weights).grid
+    layout = {"train": ["00"], "val": [], "test": []}
+    with PlanProgress(plan, quiet) as progress:
+        run_plan(plan, engine, workers, progress, finish=lambda: _ignore(write_layout(plan.out, grid, layout)))
+    rate = recipe.samples / max(progress.elapsed_s, 1e-9)
+    progress.report(f"{plan.out}: {recipe.samples} scenes, {rate:.2f} scenes/s")
+    return plan.out
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def sample_recipe(weights: Path, samples: int, seed: int = 0, complete: bool = False) -> SampleRecipe:
+    """A SampleRecipe whose shards and threads are the generator's own. Raises InputError."""
+    sampling = config_of(read_card(weights).get("config")).sampling
+    return SampleRecipe(
+        weights=weights,
+        weights_digest=sha256_file(Path(weights) / CARD_NAME),
+        samples=samples,
+        seed=seed,
+        complete=complete,
+        shard_samples=sampling.batch,
+        threads=sampling.threads,
+    )
+
+
+def scene_seeds(seed: int, indices: Sequence[int]) -> list[int]:
+    """The seeds of scenes number `indices`."""
+    return [integer_seed(seed, "scene", index) for index in indices]
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(folder: Path, digest: str) -> Generator:
+    """A generator, loaded once a process; digest: of its card, so that new weights are loaded anew."""
+    return load_generator(folder)
+
+
+def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
+    from flows.scene_masks import simulate_masks
+
+    first = shard * recipe.shard_samples
+    indices = range(first, min(first + recipe.shard_samples, recipe.samples))
+    generator = loaded(recipe.weights, recipe.weights_digest)
+    written = []
+    for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
+        masks = {}
+        if not recipe.complete:
+            labels, invalid, occluded = simulate_masks(scene.labels, scene.grid)
+            scene, masks = Scene(labels, scene.grid, scene.taxonomy), {"invalid": invalid, "occluded": occluded}
+        written += write_frame(out, frame_of(scene, "00", f"{index:06d}", **masks))
+    return written

@@ -1,0 +1,64 @@
+"""Commands about scene generators: train one, draw scenes from one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Change = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; * = all stages.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("train-generator")(train_generator)
+    app.command("sample")(sample)
+
+
+def train_generator(
+    recipe: Annotated[str, typer.Argument(help="A generator's recipe; see `occfactory recipes`.")],
+    root: Annotated[Path, typer.Argument(help="A dataset root; its training split is learned.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints, logs and weights; a run there goes on.")],
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage; several processes may train one each.")
+    ] = None,
+    change: Change = None,
+) -> None:
+    """Train a scene generator. Run it again to go on after a stop; the last run saves OUT/weights.
+
+    \b
+    Examples:
+      occfactory train-generator comp_d3pm data/runs/town_small --out data/runs/comp
+      occfactory train-generator comp_d3pm ROOT --out DIR --stage fusion --set "*.training.steps=20000"
+    """
+    from flows.generator_recipes import generator_recipe
+    from flows.generators import train_generator as train
+
+    train(generator_recipe(recipe, tuple(change or ())), root, out, tuple(stage or ()))
+
+
+def sample(
+    *,
+    weights: Annotated[Path, typer.Option(help="Folder of a generator's weights.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; new, empty, or of the same run (which goes on).")
+    ],
+    samples: Annotated[int, typer.Option("-n", min=1, help="How many scenes.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree; scene i depends on it and i alone.")] = 0,
+    complete: Annotated[bool, typer.Option("--complete", help="Leave no voxel invalid: no passing sensor.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each with the recipe's threads.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Draw scenes into a root that every other command reads (sheet, info, render, build, evaluate-scenes).
+
+    \b
+    Example:
+      occfactory sample --weights data/weights/comp_d3pm -n 500 --seed 0 --out data/runs/scenes
+    """
+    from flows.generators import sample_recipe, sample_scenes
+
+    sample_scenes(sample_recipe(weights, samples, seed, complete), out, "none", workers, quiet)
