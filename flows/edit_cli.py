@@ -128,7 +128,8 @@ def refine(
     out: Out,
     truth: Annotated[Path | None, typer.Option(help="The ground truth's root, for scores alone.")] = None,
     trust: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Keep voxels of this confidence (see README).")
+        float | None,
+        typer.Option(min=0, max=1, help="Keep voxels of at least this confidence (confidence/NNNNNN.npy)."),
     ] = None,
     n: Count = None,
     seed: Seed = 0,

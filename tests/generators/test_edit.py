@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.diffusion.stage import StageConfig
+from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.edit import (
     box_mask,
     class_mask,
@@ -20,6 +23,9 @@ from pipeline.generators.edit import (
     tile,
 )
 from pipeline.generators.protocol import Generator, Known, Refiner
+from pipeline.generators.volumes import SamplingConfig
+from pipeline.learning.config import Schedule, TrainConfig
+from pipeline.scene.downsample import class_frequency
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -215,6 +221,40 @@ def test_a_start_may_lie_anywhere_on_whole_voxels() -> None:
     for origin in ((2.6, 0.0, -1.0), (8.0, 0.0, -1.0), (-0.5, 0.0, -1.0)):
         with pytest.raises(InputError, match="voxels that are the larger grid's"):
             tile(ToyGenerator(), grid, 0, 1.0, replace(start, grid=replace(GRID, origin_m=origin)))
+
+
+# --- the method itself, with random weights
+
+
+def random_method() -> CompD3PM:
+    training = TrainConfig(steps=1, batch_size=1, learning_rate=1e-3, schedule=Schedule(kind="constant"))
+    stage = StageConfig(width=16, depth=1, training=training)
+    generator = CompD3PM(
+        CompConfig(
+            grid=VoxelGrid((16, 16, 4), 0.4, (0.0, -3.2, -2.0)),
+            background=stage.model_copy(update={"self_condition": True}),
+            foreground=stage,
+            fusion=stage.model_copy(update={"patch": 4}),
+            sampling=SamplingConfig(steps=3, fine_steps=2, batch=3, threads=1, device="cpu"),
+        )
+    )
+    generator.frequency = class_frequency(np.ones(20, np.int64))
+    draws = torch.Generator().manual_seed(0)
+    for stage_ in generator.stages.values():  # at its first weights a network's answer doesn't depend on its input
+        for weight in stage_.network.parameters():
+            weight.data.normal_(0, 0.1, generator=draws)
+    return generator
+
+
+def test_comp_d3pm_holds_what_is_known_whatever_the_batch() -> None:
+    generator = random_method()
+    grid = VoxelGrid((29, 28, 4), 0.4, generator.grid.origin_m)
+    start = random_scene(0, generator.grid)
+    fronts, raster = (tile(generator, grid, 3, 1.6, start, batched=batched).labels for batched in (True, False))
+    assert (fronts == raster).all()
+    assert (fronts[:16, :16][start.valid] == start.labels[start.valid]).all()
+    cars = inpaint(generator, start, box_mask(generator.grid, (1, -1, -2), (4, 1, 0)), 1, classes=[1])
+    assert np.isin(cars.labels[~start.valid], [0, 1]).all()
 
 
 # --- faults
