@@ -18,19 +18,19 @@ from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import DEFAULT_GRID, SEMANTIC_KITTI_GRID, VoxelGrid
 
-STEPS = 4000
+STEPS = 3000
 RATE = 1e-3
 CARLA_SC_GRID = VoxelGrid((256, 256, 16), 0.2, (-25.6, -25.6, -2.0))
 TINY_GRID = VoxelGrid((16, 16, 8), 0.4, (0.0, -3.2, -2.0))
 
 
 def _training() -> TrainConfig:
-    """What the compared methods share: batches of 8, one pass of cosine decay, averaged weights."""
+    """What the compared methods share: batches of 8, a constant rate, averaged weights: a run may be lengthened."""
     return TrainConfig(
         steps=STEPS,
         batch_size=8,
         learning_rate=RATE,
-        schedule=Schedule(kind="cosine", warmup_steps=100),
+        schedule=Schedule(warmup_steps=100),
         clip_norm=1.0,
         ema_decay=0.999,
         checkpoint_every=500,
