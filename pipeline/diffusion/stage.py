@@ -6,7 +6,7 @@ has a hook before each step, through which known voxels enter at their noise lev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from pipeline.scene.taxonomy import IGNORE
 
 Shape = tuple[int, int, int]
 Count = Annotated[int, Field(ge=1)]
+Watch = Callable[[Tensor, Tensor, tuple[int, int]], None]  # sees (x_t, logits of x_0, (t, s)) of each step of a draw
 
 
 class StageConfig(BaseModel):
@@ -83,6 +84,7 @@ class Stage:
         self, config: StageConfig, shape: Shape, classes: int, conditions: Sequence[Shape] = (), seed: int = 0
     ):
         self.config, self.shape, self.classes = config, shape, classes
+        self.watch: Watch | None = None
         self.process = d3pm.process_of(config.process, config.schedule, classes, config.steps)
         self.patch = _patch(config.patch, shape, shape)
         self.patches = [_patch(config.patch, shape, other) for other in conditions]
@@ -165,6 +167,8 @@ class Stage:
             logits = self._logits(x, t, folded, estimate)
             if held is not None:
                 logits = logits.masked_fill_(~held.allowed[:, None], -torch.inf)
+            if self.watch is not None:
+                self.watch(x, logits, (t, s))
             if self.config.self_condition:
                 estimate = logits.argmax(-1)
             x_0 = categorical(logits.flatten(0, 1), uniform_rows(streams, voxels).flatten()).view(rows, voxels)

@@ -126,7 +126,7 @@ class CompD3PM:
         """
         labels = stack(dataset, self.grid, self.taxonomy.name)
         self.frequency = class_frequency(label_counts(labels, len(self.taxonomy.classes)))
-        data, digest = self._training_data(labels, stages), digest_of_labels(labels)
+        data, digest = self.training_data(labels, stages), digest_of_labels(labels)
         for name in stages:
             done = self.stages[name].train(data[name], Path(out) / name, digest)
             load_model(done.checkpoint, self.stages[name].network)
@@ -134,9 +134,10 @@ class CompD3PM:
         if set(stages) == set(STAGES):
             self.save(Path(out) / "weights")
 
-    def _training_data(
+    def training_data(
         self, labels: UInt8[np.ndarray, "n x y z"], stages: Sequence[StageName]
     ) -> dict[StageName, StageData]:
+        """What stages learn from scenes: targets with 255, conditions of the real scenes' own. Raises InputError."""
         coarse = self.coarse(labels)
         background = filled(coarse.background)
         foreground = _emptied(coarse.foreground)
@@ -250,4 +251,3 @@ class CompD3PM:
 
 def _emptied(labels: UInt8[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
     return np.where(labels == IGNORE, np.uint8(EMPTY), labels)
-

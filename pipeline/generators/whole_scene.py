@@ -88,13 +88,14 @@ class WholeScene:
         self.frequency = class_frequency(label_counts(labels, len(self.taxonomy.classes)))
         digest = digest_of_labels(labels)
         for name in stages or tuple(self.stages):
-            done = self.stages[name].train(self._training_data(labels, name), Path(out) / name, digest)
+            done = self.stages[name].train(self.training_data(labels, name), Path(out) / name, digest)
             load_model(done.checkpoint, self.stages[name].network)
         self.provenance |= {"data_digest": digest, "scenes": len(labels)}
         if set(stages or self.stages) == set(self.stages):
             self.save(Path(out) / "weights")
 
-    def _training_data(self, labels: UInt8[np.ndarray, "n x y z"], stage: str) -> StageData:
+    def training_data(self, labels: UInt8[np.ndarray, "n x y z"], stage: str) -> StageData:
+        """What a stage learns from scenes; see CompD3PM.training_data. Raises InputError."""
         if not self.config.coarse:
             return StageData(labels, filled(labels))
         coarse = self.coarse(labels)
