@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
-from flows.recipes import Config
+from flows.recipes import Config, weights_digest
 from flows.shards import Plan, Stage
 from pipeline.datasets.formats import detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
@@ -19,9 +19,8 @@ from pipeline.datasets.voxel_frames import frame_of
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.protocol import Generator
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
-from pipeline.learning.checkpoint import CARD_NAME, read_card
+from pipeline.learning.checkpoint import read_card
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import sha256_file
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
 
@@ -109,7 +108,7 @@ def sample_recipe(weights: Path, samples: int, seed: int = 0, complete: bool = F
     sampling = config_of(read_card(weights).get("config")).sampling
     return SampleRecipe(
         weights=weights,
-        weights_digest=sha256_file(Path(weights) / CARD_NAME),
+        weights_digest=weights_digest(weights),
         samples=samples,
         seed=seed,
         complete=complete,

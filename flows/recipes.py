@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import digest_of
+from pipeline.scene.files import digest_of, sha256_file
 from pipeline.scene.grid import DEFAULT_GRID, VoxelGrid
 
 
@@ -61,6 +61,16 @@ class SplitSource(Config):
     split: str = "train"  # train, val, or another split of the root
 
 
+class GeneratorSource(Config):
+    """Scenes of a generator: drawn on its own grid, or tiled onto a larger one from overlapping windows."""
+
+    kind: Literal["generator"] = "generator"
+    weights: Path = Field(exclude=True)  # the folder; not part of the digest
+    weights_digest: str  # SHA-256 of its card, which names every file's own
+    grid: GridConfig = GridConfig()  # of the scenes
+    overlap_m: float = Field(6.4, gt=0)  # that neighbouring windows share [m]
+
+
 class ViewConfig(Config):
     """How a scene is looked at and rendered."""
 
@@ -94,7 +104,7 @@ class BuildRecipe(Config):
     shard_samples: int = Field(8, ge=1)  # samples a shard, the unit of work
     sequences: int = Field(10, ge=1)  # folders that generated samples fill; each has its own camera
     threads: int = Field(1, ge=1)  # threads a worker
-    source: Annotated[TownSource | SplitSource, Field(discriminator="kind")]
+    source: Annotated[TownSource | SplitSource | GeneratorSource, Field(discriminator="kind")]
     views: ViewConfig = ViewConfig()
     images: ImageConfig = ImageConfig()
     gallery_samples: int = Field(24, ge=0)  # samples shown in the gallery, the first ones, uncurated
@@ -180,7 +190,23 @@ def semantic_kitti(root: Path) -> BuildRecipe:
     return BuildRecipe(name="semantic_kitti", source=source, views=views)
 
 
-RECIPES: dict[str, Callable[..., BuildRecipe]] = {f.__name__: f for f in (town_demo, town_tiny, semantic_kitti)}
+def generated(root: Path) -> BuildRecipe:
+    """48 scenes of the generator whose weights lie in ROOT, tiled onto the default grid."""
+    source = GeneratorSource(weights=root, weights_digest=weights_digest(root))
+    return BuildRecipe(name="generated", samples=48, shard_samples=8, threads=2, source=source)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the card of saved weights. Raises InputError."""
+    card = Path(folder) / "card.json"
+    if not card.is_file():
+        raise InputError(folder, "a folder of a generator's weights, with card.json", "none")
+    return sha256_file(card)
+
+
+RECIPES: dict[str, Callable[..., BuildRecipe]] = {
+    f.__name__: f for f in (town_demo, town_tiny, semantic_kitti, generated)
+}
 
 
 def load_recipe(name: str, root: Path | None = None, changes: tuple[str, ...] = ()) -> BuildRecipe:
@@ -201,6 +227,8 @@ def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
     table = recipe.model_dump(mode="python")
     if isinstance(recipe.source, SplitSource):
         table["source"]["root"] = recipe.source.root
+    if isinstance(recipe.source, GeneratorSource):
+        table["source"]["weights"] = recipe.source.weights
     apply_changes(table, changes)
     return validated(BuildRecipe, table)
 

@@ -1,4 +1,4 @@
-"""Where a build's scenes come from: the town's training split, or a split of a dataset. The generator's place.
+"""Where a build's scenes come from: a generator, the town's training split, or a split of a dataset.
 
 A drawn scene carries what its source knows: masks if there are any, else the poses from which they'll be simulated.
 """
@@ -6,12 +6,13 @@ A drawn scene carries what its source knows: masks if there are any, else the po
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from flows.recipes import BuildRecipe, SplitSource, TownSource
+from flows.recipes import BuildRecipe, GeneratorSource, SplitSource, TownSource
 from pipeline.datasets.semantic_kitti import KittiRoot, frame_path, open_root, read_frame
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import sha256_file
@@ -53,10 +54,27 @@ def source_grid(recipe: BuildRecipe) -> VoxelGrid:
     return open_source(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
 
 
-def draw(recipe: BuildRecipe, index: int) -> Drawn:
-    """Sample `index` of the build: it depends on the recipe and the index alone."""
+def draw(recipe: BuildRecipe, indices: range) -> Iterator[Drawn]:
+    """These samples of the build: each depends on the recipe and its index alone."""
     source = recipe.source
-    return _from_split(source, index) if isinstance(source, SplitSource) else _from_town(source, recipe.seed, index)
+    if isinstance(source, GeneratorSource):
+        yield from _from_generator(source, recipe.seed, indices)
+    for index in indices if not isinstance(source, GeneratorSource) else ():
+        yield _from_split(source, index) if isinstance(source, SplitSource) else _from_town(source, recipe.seed, index)
+
+
+def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Iterator[Drawn]:
+    from flows.generators import loaded, scene_seeds
+    from flows.scene_masks import forward_poses
+    from pipeline.generators.edit import tile_all
+
+    generator, grid = loaded(source.weights, source.weights_digest), source.grid.grid()
+    seeds = scene_seeds(seed, indices)
+    single = grid == generator.grid
+    scenes = generator.sample(len(seeds), seeds) if single else tile_all(generator, grid, seeds, source.overlap_m)
+    for scene in scenes:
+        provenance = {**scene.provenance, "weights": source.weights_digest}
+        yield Drawn(replace(scene, provenance=provenance), forward_poses(scene.labels, grid))
 
 
 def _from_town(source: TownSource, seed: int, index: int) -> Drawn:

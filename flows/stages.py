@@ -30,8 +30,8 @@ VIEW_KINDS = ("depth", "semantics")  # what is exported of a view beside its ima
 def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
     """Draw the shard's scenes: labels (255 where the source ignores), poses, and masks where the source has them."""
     written = []
-    for index in shard_range(recipe, shard):
-        drawn = draw(recipe, index)
+    shard_samples = shard_range(recipe, shard)
+    for index, drawn in zip(shard_samples, draw(recipe, shard_samples), strict=True):
         masks = {"invalid": drawn.invalid, "occluded": drawn.occluded, "scan": drawn.scan}
         arrays = {"labels": drawn.scene.labels, "poses": drawn.poses}
         arrays |= {name: mask for name, mask in masks.items() if mask is not None}

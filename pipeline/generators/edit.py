@@ -186,9 +186,22 @@ def tile(
     canvas = _Canvas(labels, lay_windows(grid.shape[:2], generator.grid.shape[:2], overlap), seed)
     groups = _together([canvas]) if batched else [[(canvas, window)] for window in canvas.windows]
     _fill(generator, [canvas], groups, advance)
-    provenance = {"source": "tile", "seed": seed, "overlap": overlap, "windows": len(canvas.windows)}
-    if start is not None:
-        provenance["start"] = dict(start.provenance)
+    scene = _tiled(generator, grid, canvas, overlap)
+    return scene if start is None else replace(scene, provenance={**scene.provenance, "start": dict(start.provenance)})
+
+
+def tile_all(generator: Generator, grid: VoxelGrid, seeds: Sequence[int], overlap_m: float) -> list[Scene]:
+    """A tiled scene a seed, each as `tile` makes it, in few calls of the generator. Raises InputError."""
+    _require_fit(generator, grid, None)
+    overlap = overlap_voxels(generator.grid, overlap_m)
+    windows = lay_windows(grid.shape[:2], generator.grid.shape[:2], overlap)
+    canvases = [_Canvas(np.full(grid.shape, IGNORE, np.uint8), windows, seed) for seed in seeds]
+    _fill(generator, canvases, _together(canvases))
+    return [_tiled(generator, grid, canvas, overlap) for canvas in canvases]
+
+
+def _tiled(generator: Generator, grid: VoxelGrid, canvas: _Canvas, overlap: int) -> Scene:
+    provenance = {"source": "tile", "seed": canvas.seed, "overlap": overlap, "windows": len(canvas.windows)}
     return Scene(canvas.labels, grid, generator.taxonomy, provenance)
 
 

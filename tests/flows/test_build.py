@@ -96,7 +96,7 @@ def test_an_independent_reader_agrees_on_labels_and_masks(built: Path) -> None:
     for index, sample in enumerate(read_manifest(built).samples):
         sequence, frame = sample.name.split("/")
         folder = built / "sequences" / sequence / "voxels"
-        drawn = draw(recipe(), index)
+        (drawn,) = draw(recipe(), range(index, index + 1))
         solid = drawn.scene.occupied
         invalid, occluded = invalid_and_occluded(solid, drawn.scene.grid, drawn.poses)
         seen = np.pad(~solid & ~invalid, 1)  # a solid voxel is known where an empty one beside it was seen
