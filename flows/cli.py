@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from flows import edit_cli, scene_cli
 from flows.quiet import quiet_environment
 from pipeline.scene.errors import InputError
+from pipeline.scene.grid import COMPARISON_GRID
 
 app = typer.Typer(
     name="occfactory",
@@ -69,6 +72,13 @@ def town(
         Literal["surface", "scans"], typer.Option(help="Labels from geometry, or from 71 scans.")
     ] = "surface",
     scans: Annotated[bool, typer.Option("--scans", help="Also write velodyne/ and labels/ of every scan.")] = False,
+    scenes_only: Annotated[
+        bool, typer.Option("--scenes-only", help="To train scene generators: no photographs, no test split.")
+    ] = False,
+    area: Annotated[
+        Literal["default", "comparison"], typer.Option(help="51.2 x 51.2 m, or 25.6 x 25.6 m, 0.4 m voxels.")
+    ] = "default",
+    step: Annotated[int, typer.Option(min=1, help="Scans (0.1 s) between labelled frames.")] = 5,
     workers: Workers = CORES,
     engine: Engine = "none",
     quiet: Quiet = False,
@@ -79,13 +89,18 @@ def town(
     Examples:
       occfactory town --out data/runs/town --frames 2000 --size 384x128
       occfactory town --out data/runs/scans --frames 20 --truth scans --scans
+      occfactory town --out data/runs/town_small --frames 3000 --step 15 --area comparison --scenes-only
     """
     from flows.recipes import TownRecipe, validated
     from flows.town import make_town
 
     width, height = _size(size)
-    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": _box(voxel_m)}
-    make_town(validated(TownRecipe, {**fields, "truth": truth, "scans": scans}), out, engine, workers, quiet)
+    grid = _box(voxel_m) if area == "default" else asdict(COMPARISON_GRID)
+    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": grid}
+    fields |= {"truth": truth, "scans": scans, "frame_step": step}
+    if scenes_only:
+        fields |= {"photographs": False, "test_share": 0.0}
+    make_town(validated(TownRecipe, fields), out, engine, workers, quiet)
 
 
 @app.command()
@@ -212,14 +227,19 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole
       occfactory recipes
       occfactory recipes town_demo
     """
+    from flows.generator_recipes import GENERATOR_RECIPES, generator_recipe
     from flows.recipes import RECIPES, load_recipe
 
     if name is None:
-        for recipe in RECIPES.values():
-            print(f"{recipe.__name__:16} {(recipe.__doc__ or '').strip()}")
+        for title, known in (("build", RECIPES), ("train-generator", GENERATOR_RECIPES)):
+            print(f"occfactory {title}:")
+            for recipe in known.values():
+                print(f"  {recipe.__name__:16} {(recipe.__doc__ or '').strip().splitlines()[0]}")
         return
-    shown = load_recipe(name, Path("ROOT") if name == "semantic_kitti" else None)
-    print(shown.model_dump_json(indent=2))
+    if name in GENERATOR_RECIPES:  # some are of both kinds
+        print(generator_recipe(name).model_dump_json(indent=2))
+    if name not in GENERATOR_RECIPES or name in RECIPES:
+        print(load_recipe(name, Path("ROOT") if name == "semantic_kitti" else None).model_dump_json(indent=2))
 
 
 @app.command()
@@ -255,6 +275,10 @@ def _size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise InputError("--size", "WIDTHxHEIGHT in pixels, such as 384x128", repr(text))
     return int(width), int(height)
+
+
+scene_cli.register(app)
+edit_cli.register(app)
 
 
 def main() -> None:

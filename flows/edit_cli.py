@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def inpaint(  # noqa: PLR0913  # a command has as many parameters as options
+def inpaint(
     root: Root,
     *,
     weights: Weights,
@@ -51,10 +51,10 @@ def inpaint(  # noqa: PLR0913  # a command has as many parameters as options
 
     \b
     Examples:
-      occfactory inpaint data/runs/town --weights data/weights/street --frame 08/000000 -n 4 \\
+      occfactory inpaint data/runs/town --weights data/weights/comp_d3pm --frame 08/000000 -n 4 \\
         --box 8,-4,-2,16,4,4.4 --out runs/box
-      occfactory inpaint data/runs/town --weights data/weights/street --split val -n 20 --classes car --out runs/cars
-      occfactory inpaint data/runs/town --weights data/weights/street --split val --foreground --out runs/traffic
+      occfactory inpaint data/runs/town --weights data/weights/comp_d3pm --split val -n 20 --classes car --out runs/cars
+      occfactory inpaint data/runs/town --weights data/weights/comp_d3pm --split val --foreground --out runs/traffic
     """
     from flows.edit import Frames, Region, inpaint_root
 
@@ -64,7 +64,7 @@ def inpaint(  # noqa: PLR0913  # a command has as many parameters as options
     _tell(f"{out}: {made} scenes", quiet)
 
 
-def outpaint(  # noqa: PLR0913
+def outpaint(
     root: Root,
     *,
     weights: Weights,
@@ -81,8 +81,8 @@ def outpaint(  # noqa: PLR0913
 
     \b
     Examples:
-      occfactory outpaint data/runs/town --weights data/weights/street --frame 08/000000 --to +x --out runs/ahead
-      occfactory outpaint data/runs/town --weights data/weights/street --split val -n 8 --to +x --to +y --out runs/more
+      occfactory outpaint data/runs/town --weights data/weights/comp_d3pm --frame 08/000000 --to +x --out runs/ahead
+      occfactory outpaint data/runs/town --weights data/weights/comp_d3pm --split val --to +x --to +y --out runs/more
     """
     from flows.edit import Frames, outpaint_root
 
@@ -107,8 +107,8 @@ def tile(
 
     \b
     Examples:
-      occfactory tile --weights data/weights/street --size 204.8x25.6 --out runs/street
-      occfactory tile --weights data/weights/street --size 102.4x64 --seed 3 --out runs/district
+      occfactory tile --weights data/weights/comp_d3pm --size 204.8x25.6 --out runs/street
+      occfactory tile --weights data/weights/comp_d3pm --size 102.4x64 --seed 3 --out runs/district
     """
     from flows.edit import Frames, tile_root
 
@@ -139,7 +139,7 @@ def refine(
 
     \b
     Example:
-      occfactory refine runs/monoscene --truth data/runs/town --weights data/weights/street --out runs/refined
+      occfactory refine runs/monoscene --truth data/runs/town --weights data/weights/comp_d3pm --out runs/refined
     """
     from flows.refine import Predictions, refine_root
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from flows.recipes import SplitSource
 from flows.show import depth_picture, semantics_picture
 from flows.sources import split_frames
-from flows.viewing import own_camera
+from flows.viewing import has_image, own_camera
 from pipeline.datasets.image_files import write_image
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root, read_frame, read_frame_image
 from pipeline.scene.errors import InputError
@@ -44,7 +44,7 @@ def _row(source: SplitSource, root: KittiRoot, index: int) -> UInt8[np.ndarray, 
     scene = read_frame(root, sequence, frame).scene()
     view = render(scene, own_camera(source, index))
     pictures = [
-        read_frame_image(root, sequence, frame),
+        *_photograph(root, sequence, frame),
         view.rgb,
         depth_picture(view.depth),
         semantics_picture(view.semantics, root.taxonomy),
@@ -52,6 +52,11 @@ def _row(source: SplitSource, root: KittiRoot, index: int) -> UInt8[np.ndarray, 
     ]
     gap = np.full((ROW_PX, GAP_PX, 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (_fitted(picture), gap)][:-1], axis=1)
+
+
+def _photograph(root: KittiRoot, sequence: str, frame: str) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """The frame's photograph, where there is one: generated roots have none."""
+    return [read_frame_image(root, sequence, frame)] if has_image(root, sequence, frame) else []
 
 
 def _fitted(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

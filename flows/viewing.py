@@ -11,7 +11,13 @@ from flows.layout import sequence_of
 from flows.recipes import BuildRecipe, SplitSource
 from flows.sources import open_source, split_frames
 from pipeline.datasets.kitti_calibration import Calibration, calibration_of
-from pipeline.datasets.semantic_kitti import frame_path, read_camera, read_sequence_calibration, write_frame_calibration
+from pipeline.datasets.semantic_kitti import (
+    KittiRoot,
+    frame_path,
+    read_camera,
+    read_sequence_calibration,
+    write_frame_calibration,
+)
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng
@@ -64,5 +70,9 @@ def own_camera(source: object, index: int) -> Camera:
         raise InputError("views.calibrated", "a source with calibration, a split", "a generated one", "set it to false")
     root = open_source(source.root)
     sequence, frame = split_frames(source)[index]
-    has_image = any(frame_path(root, sequence, "image_2", frame + suffix).exists() for suffix in (".png", ".jpg"))
-    return read_camera(root, sequence, frame, size_px=None if has_image else KITTI_SIZE_PX)
+    return read_camera(root, sequence, frame, size_px=None if has_image(root, sequence, frame) else KITTI_SIZE_PX)
+
+
+def has_image(root: KittiRoot, sequence: str, frame: str) -> bool:
+    """Whether the frame has a photograph."""
+    return any(frame_path(root, sequence, "image_2", frame + suffix).exists() for suffix in (".png", ".jpg"))
