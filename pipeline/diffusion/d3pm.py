@@ -131,6 +131,18 @@ def _log_posterior_absorbing(process: Process, x_t: Tensor, log_p0: Tensor, t: T
     return torch.where((x_t == process.classes)[..., None], masked, stays)
 
 
+def own_evidence(process: Process, t: Int64[Tensor, "b"]) -> Float64[Tensor, "b 1"]:
+    """log q(x_t = k | x_0 = k) - log q(x_t = k | x_0 = another): how far a voxel's own state speaks for it at time t.
+
+    Uniform: log((alpha_bar_t + w) / w), w = (1 - alpha_bar_t)/K. Added to the logit of class x_t, the network is left
+    with what the surroundings say. Absorbing: 0, a mask says nothing.
+    """
+    kept = process.at(t)
+    if process.kind == "absorbing":
+        return torch.zeros_like(kept)
+    return torch.log1p(kept * process.classes / (1 - kept))
+
+
 def divergence(
     process: Process,
     logits: Float[Tensor, "b n k"],

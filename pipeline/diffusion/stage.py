@@ -48,6 +48,7 @@ class StageConfig(BaseModel):
     loss_share: Annotated[float, Field(gt=0, le=1)] = (
         1.0  # of the voxels, drawn anew each step, on which the loss is taken
     )
+    own_evidence: bool = True  # add log q(x_t | x_0) of each voxel to its logits; the network gives what the others say
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
     compile: bool = False  # torch.compile the network; needs a C++ compiler
     training: TrainConfig
@@ -124,6 +125,7 @@ class Stage:
             chosen = self._chosen(x_0.shape[-1], generator)
             x_0, x_t, valid = (a.index_select(-1, chosen) for a in (x_0, x_t, valid))
         logits = model(t, *volumes, *conditions, chosen=chosen).flatten(1, 3).float()
+        logits = self._with_evidence(logits, x_t.flatten(1), t)
         kl, ce = d3pm.hybrid_loss(self.process, logits, x_0.flatten(1), x_t.flatten(1), t, valid.flatten(1))
         return kl + self.process.steps * self.config.ce_weight * ce, {"kl": kl.detach(), "ce": ce.detach()}
 
@@ -147,7 +149,15 @@ class Stage:
         if torch.rand(1, generator=generator, device=x_t.device) < 0.5:
             return nothing
         with torch.no_grad():
-            return model(t, x_t, nothing, *conditions).argmax(-1)
+            logits = model(t, x_t, nothing, *conditions).flatten(1, 3).float()
+        return self._with_evidence(logits, x_t.flatten(1), t).argmax(-1).view(x_t.shape)
+
+    def _with_evidence(self, logits: Tensor, x_t: Int64[Tensor, "b n"], t: Int64[Tensor, "b"]) -> Tensor:
+        """Logits (B, N, K) with each voxel's own evidence on its class x_t, in place."""
+        if not self.config.own_evidence or self.config.process == "absorbing":
+            return logits
+        amount = d3pm.own_evidence(self.process, t).to(logits).expand(x_t.shape)
+        return logits.scatter_add_(-1, x_t[..., None], amount[..., None])
 
     @torch.no_grad()
     def sample(
@@ -187,7 +197,8 @@ class Stage:
             nothing = torch.full_like(volumes[0], self.classes)
             volumes.append(nothing if estimate is None else estimate.view(shape))
         times = torch.full((len(x_t),), t, device=x_t.device)
-        return self.network(times, *volumes, *conditions).flatten(1, 3).float()
+        logits = self.network(times, *volumes, *conditions).flatten(1, 3).float()
+        return self._with_evidence(logits, x_t, times)
 
     def _hold(
         self, x: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None, t: int, streams: Sequence[torch.Generator]
