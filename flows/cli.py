@@ -96,7 +96,7 @@ def town(
 
     width, height = _size(size)
     grid = _box(voxel_m) if area == "default" else asdict(COMPARISON_GRID)
-    fields = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": grid}
+    fields: dict[str, object] = {"frames": frames, "seed": seed, "width_px": width, "height_px": height, "grid": grid}
     fields |= {"truth": truth, "scans": scans, "frame_step": step}
     if scenes_only:
         fields |= {"photographs": False, "test_share": 0.0}

@@ -9,7 +9,7 @@ import pytest
 from flows.cli import app
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)
+COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
 def occfactory(*arguments: str) -> subprocess.CompletedProcess[str]:
