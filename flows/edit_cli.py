@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,12 +112,14 @@ def tile(
       occfactory tile --weights data/weights/comp_d3pm --size 102.4x64 --seed 3 --out runs/district
     """
     from flows.edit import Frames, tile_root
+    from flows.generators import with_batch
 
     size_m = _size_m(size)
     if (start is None) != (frame is None):
         raise InputError("--start", "--start ROOT and --frame SEQ/NAME together, or neither", "one of them")
     generator, note = _loaded(weights)
     begin = None if start is None else Frames(start, frame)
+    generator = with_batch(generator, _widest_front(generator, size_m))
     seams = tile_root(generator, size_m, overlap, seed, out, start=begin, note=note, quiet=quiet)
     _tell(f"{out}: {'one window, no seam' if seams is None else _seams(seams)}", quiet)
 
@@ -147,6 +150,13 @@ def refine(
     gain = refine_root(generator, Predictions(predictions, trust, truth, n), seed, out, note=note, quiet=quiet)
     if gain is not None:
         print("\n".join(gain.lines()))
+
+
+def _widest_front(generator: Generator, size_m: tuple[float, float]) -> int:
+    """At most how many windows of a tile are drawn at once."""
+    own = generator.grid
+    windows = [m / (n * own.voxel_size_m) for m, n in zip(size_m, own.shape, strict=False)]
+    return min(16, *(1 if count <= 1 else math.ceil(2 * count) for count in windows))
 
 
 def _loaded(weights: Path) -> tuple[Generator, dict[str, Any]]:

@@ -62,6 +62,17 @@ def load_generator(folder: Path) -> Generator:
     return METHODS[config.method].load(Path(folder))
 
 
+def with_batch(generator: Generator, batch: int) -> Generator:
+    """The same generator drawing `batch` scenes at once: few draws needn't be padded to its own batch.
+
+    Sums, and so scenes, may differ in rare voxels from those drawn in another batch.
+    """
+    if isinstance(generator, CompD3PM | WholeScene):
+        sampling = generator.config.sampling.model_copy(update={"batch": batch})
+        generator.config = generator.config.model_copy(update={"sampling": sampling})
+    return generator
+
+
 def training_scenes(root: Path, split: str) -> Iterator[Scene]:
     """Every labelled scene of a split, whatever the root's format. Raises InputError."""
     found = detect(root).open(root)

@@ -171,7 +171,8 @@ class Stage:
         rows, voxels, T = len(streams), int(np.prod(self.shape)), self.process.steps
         folded = self._folded(conditions)
         known = None if held is None else fold(held.labels, self.patch).flatten(1)
-        x, estimate = d3pm.prior(self.process, uniform_rows(streams, voxels)), None
+        x = d3pm.prior(self.process, uniform_rows(streams, voxels))
+        estimate = self._known_or(torch.full_like(x, self.classes), known)
         for t, s in pairs(respaced(T, steps or T)):
             x = self._hold(x, known, t, streams)
             logits = self._logits(x, t, folded, estimate)
@@ -180,7 +181,7 @@ class Stage:
             if self.watch is not None:
                 self.watch(x, logits, (t, s))
             if self.config.self_condition:
-                estimate = logits.argmax(-1)
+                estimate = self._known_or(logits.argmax(-1), known)
             x_0 = categorical(logits.flatten(0, 1), uniform_rows(streams, voxels).flatten()).view(rows, voxels)
             x = x_0 if s == 0 else d3pm.draw_previous(self.process, x, x_0, (t, s), uniform_rows(streams, voxels))
         return unfold(self._hold(x, known, 0, streams).view(rows, *self._tokens, -1), self.patch)
@@ -189,13 +190,16 @@ class Stage:
     def _tokens(self) -> tuple[int, int]:
         return self.shape[0] // self.patch[0], self.shape[1] // self.patch[1]
 
+    @staticmethod
+    def _known_or(labels: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None) -> Int64[Tensor, "b n"]:
+        return labels if known is None else torch.where(known != IGNORE, known, labels)
+
     def _logits(self, x_t: Int64[Tensor, "b n"], t: int, conditions: list[Tensor], estimate: Tensor | None) -> Tensor:
         """(B, N, K) logits of x_0 at one time, voxels in token order."""
         shape = (len(x_t), *self._tokens, -1)
         volumes = [x_t.view(shape)]
         if self.config.self_condition:
-            nothing = torch.full_like(volumes[0], self.classes)
-            volumes.append(nothing if estimate is None else estimate.view(shape))
+            volumes.append(torch.full_like(volumes[0], self.classes) if estimate is None else estimate.view(shape))
         times = torch.full((len(x_t),), t, device=x_t.device)
         logits = self.network(times, *volumes, *conditions).flatten(1, 3).float()
         return self._with_evidence(logits, x_t, times)

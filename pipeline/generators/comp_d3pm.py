@@ -33,7 +33,7 @@ from pipeline.generators.volumes import (
     threads,
 )
 from pipeline.learning.checkpoint import check_whole, fill, load_model, load_part, save_parts
-from pipeline.scene.downsample import any_in_block, block_of, class_frequency, coarse_grid, pool
+from pipeline.scene.downsample import block_of, class_frequency, coarse_grid, pool, share_in_block
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID, VoxelGrid
 from pipeline.scene.records import Scene
@@ -175,7 +175,7 @@ class CompD3PM:
         return Scene(labels, self.grid, self.taxonomy, {"source": "comp_d3pm", "seed": seed})
 
     def draw_coarse(self, seeds: list[int], known: list[Known] | None = None) -> Coarse:
-        """The first two stages for one batch. A block is held if all its voxels are known.
+        """The first two stages for one batch. A block is held if at least half of its voxels are known.
 
         Where generated voxels may not become background, all of the background is held.
         """
@@ -211,7 +211,7 @@ class CompD3PM:
             known = [Known(np.full(self.grid.shape, IGNORE, np.uint8))] * len(seeds)
         allowed = np.stack([self._allowed(k) for k in known])
         coarse = self.coarse(np.stack([k.labels for k in known]))
-        free = np.stack([any_in_block(k.labels == IGNORE, self.block) for k in known])
+        free = np.stack([share_in_block(k.labels == IGNORE, self.block) > 0.5 for k in known])
         back = np.where(free, np.uint8(IGNORE), coarse.background)
         fixed = ~(allowed & ~things)[:, 1:].any(1)
         back[fixed] = filled(coarse.background[fixed])

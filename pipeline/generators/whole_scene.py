@@ -31,7 +31,7 @@ from pipeline.generators.volumes import (
     threads,
 )
 from pipeline.learning.checkpoint import check_whole, fill, load_model, load_part, save_parts
-from pipeline.scene.downsample import any_in_block, block_of, class_frequency, coarse_grid, pool
+from pipeline.scene.downsample import block_of, class_frequency, coarse_grid, pool, share_in_block
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID, VoxelGrid
 from pipeline.scene.records import Scene
@@ -122,11 +122,11 @@ class WholeScene:
         return [Scene(v, self.grid, self.taxonomy, note) for v, note in zip(volumes, about, strict=False)]
 
     def _draw_coarse(self, seeds: list[int], known: list[Known] | None) -> torch.Tensor:
-        """A block is held if all its voxels are known."""
+        """A block is held if at least half of its voxels are known."""
         device, held = self.config.sampling.torch_device(), None
         if known is not None:
             labels = np.stack([k.labels for k in known])
-            free = np.stack([any_in_block(volume == IGNORE, self.block) for volume in labels])
+            free = np.stack([share_in_block(volume == IGNORE, self.block) > 0.5 for volume in labels])
             blocks = np.where(free, np.uint8(IGNORE), self.coarse(labels))
             held = held_of(blocks, np.stack([self._allowed(k) for k in known]), device)
         streams = self._streams(seeds, "coarse")

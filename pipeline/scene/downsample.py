@@ -69,7 +69,7 @@ def enlarge(labels: UInt8[np.ndarray, "a b c"], block: Block) -> UInt8[np.ndarra
     return labels
 
 
-def any_in_block(voxels: Bool[np.ndarray, "x y z"], block: Block) -> Bool[np.ndarray, "a b c"]:
-    """Whether any voxel of a block is set."""
+def share_in_block(voxels: Bool[np.ndarray, "x y z"], block: Block) -> Float[np.ndarray, "a b c"]:
+    """The share of a block's voxels that are set."""
     (x, y, z), (a, b, c) = voxels.shape, block
-    return np.asarray(voxels.reshape(x // a, a, y // b, b, z // c, c).any((1, 3, 5)))
+    return np.asarray(voxels.reshape(x // a, a, y // b, b, z // c, c).mean((1, 3, 5)))
