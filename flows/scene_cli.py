@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command("train-generator")(train_generator)
     app.command("sample")(sample)
     app.command("sweep-rates")(sweep_rates)
+    app.command("ablation")(ablation)
 
 
 def train_generator(
@@ -90,3 +91,28 @@ def sweep_rates(
     for name, stages in sweep(names, root, out, tried, steps).items():
         for stage, losses in stages.items():
             print(f"{name:12} {stage:12}", "  ".join(f"{rate}: {loss:.3f}" for rate, loss in losses.items()))
+
+
+def ablation(
+    root: Annotated[Path, typer.Argument(help="A dataset root with train and val splits.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder of runs, scenes and table; a run there goes on.")],
+    samples: Annotated[int, typer.Option("-n", min=4, help="Scenes of each variant.")] = 100,
+    variants: Annotated[str, typer.Option(help="Which, with commas; default: all five.")] = "",
+    encoder: Annotated[Path | None, typer.Option(help="3D encoder's weights; default: no F3D and K3D.")] = None,
+    change: Change = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """The paper's Table 3 as one run: full resolution, blocks of 0.8, 1.6 and 3.2 m, and no composition.
+
+    \b
+    Example:
+      occfactory ablation data/runs/town_small --out data/runs/table3 --set "*.training.steps=500" \\
+        --encoder data/weights/encoder3d_comparison
+    """
+    from flows.ablation import VARIANTS, run_ablation, variants_of
+
+    chosen = variants_of(variants) if variants else VARIANTS
+    table = run_ablation(root, out, tuple(change or ()), samples, variants=chosen, encoder=encoder, quiet=quiet)
+    if not quiet:
+        print(f"{table}/index.html, table.md, table.json")
