@@ -15,15 +15,18 @@ from torch import Tensor
 _CHUNK = 1 << 16  # voxels at a time: the work stays in a core's cache
 
 
-def categorical(logits: Float[Tensor, "n k"], uniforms: Float64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+def categorical(logits: Float[Tensor, "n k"], uniforms: Float64[Tensor, "n"], min_p: float = 0.0) -> Int64[Tensor, "n"]:
     """Class i with probability softmax(logits)_i: the first whose cumulated probability exceeds the uniform in [0, 1).
 
-    Cumulated and compared in float64; a class of logit -inf is never drawn.
+    Cumulated and compared in float64; a class of logit -inf is never drawn. min_p > 0 gives up exactness: classes less
+    than min_p times as likely as the likeliest aren't drawn either (arXiv 2407.01082).
     """
     if len(logits) > _CHUNK:
         chunks = zip(logits.split(_CHUNK), uniforms.split(_CHUNK), strict=True)
-        return torch.cat([categorical(part, u) for part, u in chunks])
+        return torch.cat([categorical(part, u, min_p) for part, u in chunks])
     weights = (logits - logits.amax(-1, keepdim=True)).exp_()  # unnormalised: the total joins the uniform
+    if min_p:
+        weights = torch.where(weights < min_p, 0, weights)
     cumulated = weights.cumsum(-1, dtype=torch.float64)
     drawn = (cumulated <= (uniforms * cumulated[:, -1])[:, None]).sum(-1)
     return drawn.clamp_(max=logits.shape[-1] - 1)

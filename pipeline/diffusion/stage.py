@@ -78,6 +78,21 @@ class Held:
     allowed: Bool[Tensor, "b k"]
 
 
+@dataclass(frozen=True)
+class Draws:
+    """How a sampler draws; the defaults are exact.
+
+    min_p: see `categorical`. evidence: the share of a voxel's own evidence that counts: below 1, noise that the network
+    failed to take away is not taken for a part of the scene later on (exposure bias).
+    """
+
+    min_p: float = 0.0
+    evidence: float = 1.0
+
+
+EXACT = Draws()
+
+
 class Stage:
     """The network and everything that is done with it."""
 
@@ -152,11 +167,13 @@ class Stage:
             logits = model(t, x_t, nothing, *conditions).flatten(1, 3).float()
         return self._with_evidence(logits, x_t.flatten(1), t).argmax(-1).view(x_t.shape)
 
-    def _with_evidence(self, logits: Tensor, x_t: Int64[Tensor, "b n"], t: Int64[Tensor, "b"]) -> Tensor:
-        """Logits (B, N, K) with each voxel's own evidence on its class x_t, in place."""
+    def _with_evidence(
+        self, logits: Tensor, x_t: Int64[Tensor, "b n"], t: Int64[Tensor, "b"], share: float = 1.0
+    ) -> Tensor:
+        """Logits (B, N, K) with (a share of) each voxel's own evidence on its class x_t, in place."""
         if not self.config.own_evidence or self.config.process == "absorbing":
             return logits
-        amount = d3pm.own_evidence(self.process, t).to(logits).expand(x_t.shape)
+        amount = (share * d3pm.own_evidence(self.process, t)).to(logits).expand(x_t.shape)
         return logits.scatter_add_(-1, x_t[..., None], amount[..., None])
 
     @torch.no_grad()
@@ -166,6 +183,7 @@ class Stage:
         conditions: Sequence[Int64[Tensor, "b _x _y _z"]] = (),
         held: Held | None = None,
         steps: int | None = None,
+        draws: Draws = EXACT,
     ) -> Int64[Tensor, "b x y z"]:
         """A volume a stream, in `steps` <= T steps (default T): the loop of the method."""
         rows, voxels, T = len(streams), int(np.prod(self.shape)), self.process.steps
@@ -175,14 +193,15 @@ class Stage:
         estimate = self._known_or(torch.full_like(x, self.classes), known)
         for t, s in pairs(respaced(T, steps or T)):
             x = self._hold(x, known, t, streams)
-            logits = self._logits(x, t, folded, estimate)
+            logits = self._logits(x, t, folded, estimate, draws.evidence)
             if held is not None:
                 logits = logits.masked_fill_(~held.allowed[:, None], -torch.inf)
             if self.watch is not None:
                 self.watch(x, logits, (t, s))
             if self.config.self_condition:
                 estimate = self._known_or(logits.argmax(-1), known)
-            x_0 = categorical(logits.flatten(0, 1), uniform_rows(streams, voxels).flatten()).view(rows, voxels)
+            uniforms = uniform_rows(streams, voxels).flatten()
+            x_0 = categorical(logits.flatten(0, 1), uniforms, draws.min_p).view(rows, voxels)
             x = x_0 if s == 0 else d3pm.draw_previous(self.process, x, x_0, (t, s), uniform_rows(streams, voxels))
         return unfold(self._hold(x, known, 0, streams).view(rows, *self._tokens, -1), self.patch)
 
@@ -194,7 +213,14 @@ class Stage:
     def _known_or(labels: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None) -> Int64[Tensor, "b n"]:
         return labels if known is None else torch.where(known != IGNORE, known, labels)
 
-    def _logits(self, x_t: Int64[Tensor, "b n"], t: int, conditions: list[Tensor], estimate: Tensor | None) -> Tensor:
+    def _logits(
+        self,
+        x_t: Int64[Tensor, "b n"],
+        t: int,
+        conditions: list[Tensor],
+        estimate: Tensor | None,
+        evidence: float = 1.0,
+    ) -> Tensor:
         """(B, N, K) logits of x_0 at one time, voxels in token order."""
         shape = (len(x_t), *self._tokens, -1)
         volumes = [x_t.view(shape)]
@@ -202,7 +228,7 @@ class Stage:
             volumes.append(torch.full_like(volumes[0], self.classes) if estimate is None else estimate.view(shape))
         times = torch.full((len(x_t),), t, device=x_t.device)
         logits = self.network(times, *volumes, *conditions).flatten(1, 3).float()
-        return self._with_evidence(logits, x_t, times)
+        return self._with_evidence(logits, x_t, times, evidence)
 
     def _hold(
         self, x: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None, t: int, streams: Sequence[torch.Generator]

@@ -182,9 +182,11 @@ class CompD3PM:
         settings = self.config.sampling
         held_b, held_f = self._held_coarse(seeds, known)
         with threads(settings.threads):
-            back = self._stage("background").sample(self._streams(seeds, "background"), (), held_b, settings.steps)
+            back = self._stage("background").sample(
+                self._streams(seeds, "background"), (), held_b, settings.steps, settings.draws()
+            )
             streams = self._streams(seeds, "foreground")
-            front = self._stage("foreground").sample(streams, (back,), held_f, settings.steps)
+            front = self._stage("foreground").sample(streams, (back,), held_f, settings.steps, settings.draws())
         return Coarse(back.cpu().numpy().astype(np.uint8), front.cpu().numpy().astype(np.uint8))
 
     def _fuse(self, seeds: list[int], coarse: Coarse, known: list[Known] | None) -> UInt8[np.ndarray, "b x y z"]:
@@ -195,7 +197,7 @@ class CompD3PM:
             held = held_of(np.stack([k.labels for k in known]), np.stack([self._allowed(k) for k in known]), device)
         with threads(settings.threads):
             streams = self._streams(seeds, "fusion")
-            drawn = self._stage("fusion").sample(streams, conditions, held, settings.fine_steps)
+            drawn = self._stage("fusion").sample(streams, conditions, held, settings.fine_steps, settings.draws())
         return drawn.cpu().numpy().astype(np.uint8)
 
     def _allowed(self, known: Known) -> Bool[np.ndarray, "k"]:

@@ -13,7 +13,7 @@ from jaxtyping import Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipeline.diffusion.stage import Held
+from pipeline.diffusion.stage import Draws, Held
 from pipeline.generators.protocol import Known
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -30,9 +30,17 @@ class SamplingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     steps: Count = 50  # of T, at the coarse resolution (or the only one)
     fine_steps: Count = 25  # of T, of a stage that a coarse scene conditions
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0: exact; else classes this much less likely aren't drawn
+    evidence: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # 1: exact; else the share of a voxel's own evidence that counts
+    )
     batch: Count = 16  # scenes at once; a short batch is padded
     threads: Count = 2  # CPU threads
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU if there is one
+
+    def draws(self) -> Draws:
+        """What of this the sampler's loop needs."""
+        return Draws(self.min_p, self.evidence)
 
     def torch_device(self) -> torch.device:
         """Where the networks run."""

@@ -116,7 +116,7 @@ class WholeScene:
         with threads(settings.threads):
             conditions = (self._draw_coarse(seeds, known),) if self.config.coarse else ()
             steps = settings.fine_steps if self.config.coarse else settings.steps
-            drawn = self._stage("fine").sample(self._streams(seeds, "fine"), conditions, held, steps)
+            drawn = self._stage("fine").sample(self._streams(seeds, "fine"), conditions, held, steps, settings.draws())
         volumes = drawn.cpu().numpy().astype(np.uint8)[:count]
         about = [{"source": "whole_scene", "seed": seed} for seed in seeds]
         return [Scene(v, self.grid, self.taxonomy, note) for v, note in zip(volumes, about, strict=False)]
@@ -130,7 +130,7 @@ class WholeScene:
             blocks = np.where(free, np.uint8(IGNORE), self.coarse(labels))
             held = held_of(blocks, np.stack([self._allowed(k) for k in known]), device)
         streams = self._streams(seeds, "coarse")
-        return self._stage("coarse").sample(streams, (), held, self.config.sampling.steps)
+        return self._stage("coarse").sample(streams, (), held, self.config.sampling.steps, self.config.sampling.draws())
 
     def _allowed(self, known: Known) -> Bool[np.ndarray, "k"]:
         allowed = np.ones(len(self.taxonomy.classes), bool)
