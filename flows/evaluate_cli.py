@@ -1,4 +1,4 @@
-"""The commands `evaluate-scenes` and `scene-sheet`: options in, one library call, a line out."""
+"""The commands `evaluate-scenes`, `scene-sheet` and `rate`: options in, one library call, a line out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from flows import rate_cli
 from pipeline.scene.errors import InputError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new or empty.")]
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Give `app` the commands."""
     app.command("evaluate-scenes")(evaluate_scenes)
     app.command("scene-sheet")(scene_sheet)
+    rate_cli.register(app)
 
 
 def evaluate_scenes(  # a command has as many parameters as options

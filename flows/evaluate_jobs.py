@@ -168,10 +168,16 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def run_jobs(jobs: Mapping[T, Job], workers: int, what: str, quiet: bool) -> dict[T, Any]:
-    """Every job's result by its key, with a bar. Raises InputError, or JobError for a lost worker."""
+    """Every job's result by its key, with a bar; one worker works here. Raises InputError, JobError (a lost worker)."""
     from concurrent.futures.process import BrokenProcessPool
 
     found: dict[T, Any] = {}
+    if workers == 1:
+        with progress_bar(what, len(jobs), quiet) as advance:
+            for key, job in jobs.items():
+                found[key] = _alone(*job)
+                advance()
+        return found
     with worker_pool(workers) as pool, progress_bar(what, len(jobs), quiet) as advance:
         waiting = {pool.submit(_alone, *job): key for key, job in jobs.items()}
         try:
@@ -183,14 +189,19 @@ def run_jobs(jobs: Mapping[T, Job], workers: int, what: str, quiet: bool) -> dic
     return found
 
 
-def _alone(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """A job on one thread: the processes are what runs side by side."""
     import numba
     import torch
 
+    threads = torch.get_num_threads(), numba.get_num_threads()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
-    return function(*arguments)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(threads[0])
+        numba.set_num_threads(threads[1])
 
 
 @contextlib.contextmanager

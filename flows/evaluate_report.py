@@ -138,7 +138,7 @@ def tables(found: Evaluation) -> list[Table]:
         ["figure", "real", *names],
         [[row.name, number(row.real), *(_gap(row, k) for k in range(len(names)))] for row in found.counts],
     )
-    return [measures, counts, _classes(found), _damage(found)]
+    return [measures, counts, _classes(found), _memorisation(found)]
 
 
 def _size(row: Row) -> str:
@@ -183,7 +183,7 @@ def _classes(found: Evaluation) -> Table:
     )
 
 
-def _damage(found: Evaluation) -> Table:
+def _memorisation(found: Evaluation) -> Table:
     heads = [
         "scenes",
         "nearest training scene (median)",
