@@ -155,7 +155,8 @@ class SceneEncoder:
         """Write weights, projection and card, replacing what stands at `folder`."""
         projection = {"mean": torch.from_numpy(self.mean), "axes": torch.from_numpy(self.axes)}
         parts = {NETWORK: self.network.state_dict(), PROJECTION: projection}
-        save_parts(folder, parts, {**self.card, "config": self.config.model_dump(mode="json")})
+        own = {"name": self.name, "digest": self.digest, "config": self.config.model_dump(mode="json")}
+        save_parts(folder, parts, {**self.card, **own})
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -35,6 +35,8 @@ from pipeline.scene.confusion import class_ious, confusion
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import IGNORE
 
+COMMAND = "occfactory train-encoder ROOT --out DIR"  # trains anew what a card describes
+
 
 def fit_encoder(scenes: Indexed, config: EncoderConfig, out: Path, held_out: Indexed | None = None) -> SceneEncoder:
     """Train on `scenes` (a data set whose items are uint8 labels (X, Y, Z)), and save to out/weights.
@@ -47,11 +49,12 @@ def fit_encoder(scenes: Indexed, config: EncoderConfig, out: Path, held_out: Ind
     counts, digest = _survey(scenes, config)
     network = initial_network(config)
     trained = train(network, _loss(config, counts), scenes, config.train, Path(out) / "training", data_digest=digest)
-    load_model(trained.checkpoint, network)
+    run = load_model(trained.checkpoint, network)
     network.cpu().eval()
     data = {"digest": digest, "scenes": len(scenes), "voxels": counts.tolist()}
     rows = np.concatenate([pooled(network, _item(scenes, i)[None]) for i in range(len(scenes))])
     card: dict[str, Any] = {"kind": "scene autoencoder", "data": data, "steps": trained.steps}
+    card |= {"versions": run["versions"], "hardware": run["hardware"], "command": COMMAND}
     encoder = SceneEncoder(config, network, *principal_axes(rows, config.features), card)
     if held_out is not None:
         card["held_out"] = reconstruction(encoder, held_out)

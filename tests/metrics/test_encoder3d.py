@@ -101,6 +101,8 @@ def test_the_toy_is_learned_and_its_card_says_so(fitted) -> None:
     assert card["held_out"]["miou"] > 0.8
     assert card["held_out"] == encoder.card["held_out"]
     assert card["held_out"]["scenes"] == 40
+    assert card["digest"] == encoder.digest
+    assert {"versions", "hardware", "command"} <= set(card)
     assert card["data"]["scenes"] == 120
     assert card["config"] == encoder.config.model_dump(mode="json")
 
