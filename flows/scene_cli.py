@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("sample")(sample)
     app.command("sweep-rates")(sweep_rates)
     app.command("ablation")(ablation)
+    app.command("train-encoder")(train_encoder)
 
 
 def train_generator(
@@ -116,3 +117,21 @@ def ablation(
     table = run_ablation(root, out, tuple(change or ()), samples, variants=chosen, encoder=encoder, quiet=quiet)
     if not quiet:
         print(f"{table}/index.html, table.md, table.json")
+
+
+def train_encoder(
+    root: Annotated[Path, typer.Argument(help="A dataset root with train and val splits.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints and weights; a run there goes on.")],
+    change: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")] = None,
+) -> None:
+    """Train the 3D autoencoder whose features F3D and K3D compare, on the training split alone.
+
+    \b
+    Example:
+      occfactory train-encoder data/runs/town_small --out data/runs/encoder3d
+    """
+    from flows.encoders import train_encoder as train
+
+    held_out = train(root, out, tuple(change or ())).get("held_out")
+    print(f"{out}/weights; reconstruction of the val split: {held_out}")
