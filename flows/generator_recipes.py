@@ -39,25 +39,30 @@ def _training() -> TrainConfig:
     )
 
 
+def _fine(depth: int) -> StageConfig:
+    """A network at full resolution: 4x4x16 voxels a token, more than its 128 channels carry unchanged."""
+    return StageConfig(patch=4, depth=depth, own_evidence=True, loss_share=0.25, training=_training())
+
+
 def comp_d3pm() -> CompConfig:
     """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
     return CompConfig(
         background=StageConfig(self_condition=True, training=_training()),
         foreground=StageConfig(training=_training()),
-        fusion=StageConfig(patch=4, loss_share=0.25, training=_training()),
+        fusion=_fine(4),
     )
 
 
 def whole_scene() -> WholeConfig:
     """The baseline: one D3PM of the whole scene at full resolution."""
-    return WholeConfig(fine=StageConfig(patch=4, depth=13, loss_share=0.25, training=_training()))
+    return WholeConfig(fine=_fine(13))
 
 
 def two_stage() -> WholeConfig:
     """The non-compositional baseline: the whole scene coarse, then full resolution."""
     return WholeConfig(
         coarse=StageConfig(depth=7, training=_training()),
-        fine=StageConfig(patch=4, depth=6, loss_share=0.25, training=_training()),
+        fine=_fine(6),
     )
 
 
@@ -86,7 +91,7 @@ def _with_blocks(block_m: tuple[float, float, float], patch: int) -> CompConfig:
     """comp_d3pm with other blocks. Thresholds keep a block that has one voxel of foreground, or 1/8 of background."""
     base = comp_d3pm()
     voxels = round(block_m[0] * block_m[1] * block_m[2] / 0.4**3)
-    coarse = {"patch": patch, "loss_share": 0.25 if patch == 4 else 1.0}
+    coarse = {"patch": patch, "own_evidence": patch == 4, "loss_share": 0.25 if patch == 4 else 1.0}
     return base.model_copy(
         update={
             "block_m": block_m,
@@ -94,6 +99,8 @@ def _with_blocks(block_m: tuple[float, float, float], patch: int) -> CompConfig:
             "foreground_threshold": max(0.5, 1 - 0.64 / voxels),
             "background": base.background.model_copy(update=coarse),
             "foreground": base.foreground.model_copy(update=coarse),
+            # a token of the fusion can't be smaller than a block
+            "fusion": base.fusion.model_copy(update={"patch": max(4, round(block_m[0] / 0.4))}),
         }
     )
 
@@ -136,7 +143,9 @@ def _published(taxonomy: str, grid: VoxelGrid) -> CompConfig:
         taxonomy=taxonomy,
         background=coarse.model_copy(update={"self_condition": True}),
         foreground=coarse,
-        fusion=StageConfig(width=512, depth=12, patch=8, loss_share=0.25, recompute=True, training=training),
+        fusion=StageConfig(
+            width=512, depth=12, patch=8, own_evidence=True, loss_share=0.25, recompute=True, training=training
+        ),
         sampling=SamplingConfig(steps=100, fine_steps=100, batch=4),
     )
 

@@ -48,7 +48,7 @@ class StageConfig(BaseModel):
     loss_share: Annotated[float, Field(gt=0, le=1)] = (
         1.0  # of the voxels, drawn anew each step, on which the loss is taken
     )
-    own_evidence: bool = True  # add log q(x_t | x_0) of each voxel to its logits; the network gives what the others say
+    own_evidence: bool = False  # add log q(x_t | x_0) of each voxel to its logits, for tokens too narrow to carry it
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
     compile: bool = False  # torch.compile the network; needs a C++ compiler
     training: TrainConfig
