@@ -1,7 +1,10 @@
 """`occfactory evaluate-scenes`: how real generated scenes are, every measure beside what real scenes score themselves.
 
 Reference is the real root's val split. Rows: each generated folder, and two floors: as many real training scenes, and
-one half of the val split against the other. Frechet distances fall with N, so generated rows share one N.
+one half of the reference against the other. Frechet distances fall with N, so generated rows share one N.
+
+Where held-out towns differ in style from training's, no model of the training scenes can come nearer than the training
+floor. `reference="train"` takes that out: half of the training drives are reference, the other half the floor.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -42,8 +45,8 @@ from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng
 from pipeline.scene.taxonomy import Taxonomy
 
-VAL, TRAIN, HALVES = ("val", "train", "halves")  # keys of sets that are no generated folder
-FLOOR_TRAIN, FLOOR_HALVES = "real: train", "real: half of val"
+REFERENCE, FLOOR = "reference", "floor"  # keys of the sets that are no generated folder
+FLOOR_TRAIN, FLOOR_HALVES = "real: train", "real: half of the reference"
 KERNEL_SUBSETS = 100
 NEAR = 0.15  # relative gap up to which a count is as in real scenes
 
@@ -58,6 +61,7 @@ class EvaluateRecipe(Config):
     encoder: Path | None = None  # folder of the 3D encoder's weights; None: no 3D figures
     inception: Path | None = None  # file of Inception weights; None: the offline random convolutions
     image_features: int = Field(48, ge=1)  # of the offline image encoder
+    reference: Literal["val", "train"] = "val"  # what is compared with: held-out scenes, or half of training's drives
     novelty_scenes: int = Field(200, ge=1)  # of each set, compared with all training scenes
     seed: int = Field(0, ge=0)  # of draws, halves, kernel subsets and the erosions that calibrate invasion
 
@@ -127,21 +131,21 @@ def evaluate(recipe: EvaluateRecipe, workers: int = 1, quiet: bool = True) -> Ev
     """Compute everything. Raises InputError (too few scenes, another grid or taxonomy, no weights), JobError."""
     sets = scene_sets(recipe)
     _check(recipe, sets)
-    half = halves(sets[VAL], recipe.seed)
+    half = halves(sets[REFERENCE], recipe.seed)
     found = _measure(recipe, sets, half, workers, quiet)
-    taxonomy = grid_of(sets[VAL])[1]
-    folders = [name for name in sets if name not in (VAL, TRAIN)]
-    real = (VAL, found.features[VAL])
+    taxonomy = grid_of(sets[REFERENCE])[1]
+    folders = [name for name in sets if name not in (REFERENCE, FLOOR)]
+    real = (REFERENCE, found.features[REFERENCE])
     rows = [_row(recipe, found, taxonomy, (name, False), (name, found.features[name]), real) for name in folders]
-    rows.append(_row(recipe, found, taxonomy, (FLOOR_TRAIN, True), (TRAIN, found.features[TRAIN]), real))
-    parts = [found.features[VAL].part(indices) for indices in half]
+    rows.append(_row(recipe, found, taxonomy, (FLOOR_TRAIN, True), (FLOOR, found.features[FLOOR]), real))
+    parts = [found.features[REFERENCE].part(indices) for indices in half]
     rows.append(_row(recipe, found, taxonomy, (FLOOR_HALVES, True), ("half a", parts[0]), ("half b", parts[1])))
     return Evaluation(
         recipe,
         taxonomy,
         tuple(rows),
-        tuple(count_rows(found.counts[VAL], [found.counts[n] for n in folders], taxonomy)),
-        compare(found.counts[VAL].voxels, found.counts[VAL].voxels, taxonomy).shares,
+        tuple(count_rows(found.counts[REFERENCE], [found.counts[n] for n in folders], taxonomy)),
+        compare(found.counts[REFERENCE].voxels, found.counts[REFERENCE].voxels, taxonomy).shares,
         tuple((n, str(s.root), len(s), found.counts[n].digest) for n, s in sets.items()),
         _encoder_facts(recipe),
         tuple(_warnings(recipe, sets)),
@@ -149,13 +153,13 @@ def evaluate(recipe: EvaluateRecipe, workers: int = 1, quiet: bool = True) -> Ev
 
 
 def scene_sets(recipe: EvaluateRecipe) -> dict[str, SceneSet]:
-    """Every set by name: the generated ones, train (as many) and val. Raises InputError."""
+    """Every set by name: the generated ones, as many training scenes as floor, the reference. Raises InputError."""
     if recipe.names and len(recipe.names) != len(recipe.generated):
         raise InputError("--name", f"{len(recipe.generated)}, one a folder", f"{len(recipe.names)}")
     names = recipe.names or tuple(folder.resolve().name for folder in recipe.generated)
-    taken = {VAL, TRAIN, FLOOR_TRAIN, FLOOR_HALVES}
+    taken = {REFERENCE, FLOOR, FLOOR_TRAIN, FLOOR_HALVES}
     if len(set(names)) != len(names) or set(names) & taken:
-        raise InputError("--name", "different names, none of them val or train", ", ".join(names), "give --name")
+        raise InputError("--name", "different names, none of them reference or floor", ", ".join(names), "give --name")
     folders = [folder_set(folder, name) for name, folder in zip(names, recipe.generated, strict=True)]
     count = recipe.scenes or min(len(found) for found in folders)
     for found in folders:
@@ -163,20 +167,23 @@ def scene_sets(recipe: EvaluateRecipe) -> dict[str, SceneSet]:
             raise InputError(found.root, f"at least {count} scenes", str(len(found)), "give fewer --scenes")
     val, train = split_set(recipe.real, "val"), split_set(recipe.real, "train")
     cut = {found.name: found.part(range(count)) for found in folders}
-    return {**cut, TRAIN: drawn(train, count, recipe.seed), VAL: val}
+    if recipe.reference == "train":
+        first, second = (train.part(indices) for indices in halves(train, recipe.seed))
+        return {**cut, FLOOR: drawn(second, count, recipe.seed), REFERENCE: drawn(first, len(val), recipe.seed)}
+    return {**cut, FLOOR: drawn(train, count, recipe.seed), REFERENCE: val}
 
 
 def _check(recipe: EvaluateRecipe, sets: Mapping[str, SceneSet]) -> None:
     """Find what can't work before any work is done."""
     solid = scene_encoder(recipe.encoders())
     width = max(image_encoder(recipe.encoders()).dimension, solid.config.features if solid else 0)
-    grid, taxonomy = grid_of(sets[VAL])
+    grid, taxonomy = grid_of(sets[REFERENCE])
     if solid is not None and (solid.config.shape != grid.shape or solid.config.classes != len(taxonomy.classes)):
         expected = f"an encoder of {grid.shape} voxels and {len(taxonomy.classes)} classes"
         found = f"{solid.config.shape} and {solid.config.classes}"
         raise InputError(recipe.encoder or "", expected, found, "train one on this root, or give --encoder none")
     for name, scenes in sets.items():
-        check_alike(scenes, sets[VAL])
+        check_alike(scenes, sets[REFERENCE])
         if len(scenes) <= width:
             remedy = "give more scenes, or fewer features"
             raise InputError(scenes.root, f"more {name} scenes than features, {width}", str(len(scenes)), remedy)
@@ -190,11 +197,12 @@ def _measure(
     quiet: bool,
 ) -> _Measured:
     train = split_set(recipe.real, "train")
-    whole = {**sets, "half a": sets[VAL].part(half[0]), "half b": sets[VAL].part(half[1])}
+    whole = {**sets, "half a": sets[REFERENCE].part(half[0]), "half b": sets[REFERENCE].part(half[1])}
     fewer = {name: drawn(scenes, recipe.novelty_scenes, recipe.seed) for name, scenes in sets.items()}
-    jobs: dict[tuple[str, str, int], Job] = {("fit", "", 0): (invasion_fit_job, (sets[TRAIN], recipe.seed))}
+    jobs: dict[tuple[str, str, int], Job] = {("fit", "", 0): (invasion_fit_job, (sets[FLOOR], recipe.seed))}
     for name, scenes in fewer.items():
-        jobs |= {("near", name, k): (novelty_job, (p, train, name == TRAIN)) for k, p in enumerate(chunks(scenes))}
+        known = name == FLOOR or (name == REFERENCE and recipe.reference == "train")
+        jobs[("near", name, 0)] = (novelty_job, (scenes, train, known))
     for name, scenes in sets.items():
         jobs |= {("seen", name, k): (features_job, (p, recipe.encoders())) for k, p in enumerate(chunks(scenes))}
     jobs |= {("count", name, 0): (counts_job, (scenes,)) for name, scenes in whole.items()}
@@ -209,7 +217,7 @@ def _measure(
         {name: joined(parts("seen", name)) for name in sets},
         {name: found[("count", name, 0)] for name in whole},
         scored,
-        {name: np.concatenate(parts("near", name)) for name in sets},
+        {name: found[("near", name, 0)] for name in sets},
         model,
     )
 
@@ -230,7 +238,7 @@ def _row(
     figures |= {"invasion": invasion.score}
     errors |= {"invasion": invasion.error}
     if own[0] in found.distances:
-        figures |= novelty_figures(found.distances[own[0]], found.distances[VAL], found.distances[TRAIN])
+        figures |= novelty_figures(found.distances[own[0]], found.distances[REFERENCE], found.distances[FLOOR])
     size, reference_size = len(own[1].images[VIEWS[0]]), len(other[1].images[VIEWS[0]])
     instances = class_summary(counts.instances, taxonomy)
     return Row(title[0], title[1], size, other[0], reference_size, figures, errors, notes, composition, instances)
@@ -312,6 +320,6 @@ def _encoder_facts(recipe: EvaluateRecipe) -> dict[str, Any]:
 def _warnings(recipe: EvaluateRecipe, sets: Mapping[str, SceneSet]) -> list[str]:
     solid = scene_encoder(recipe.encoders())
     width = max(image_encoder(recipe.encoders()).dimension, solid.config.features if solid else 0)
-    sizes = {**{name: len(scenes) for name, scenes in sets.items()}, FLOOR_HALVES: len(sets[VAL]) // 2}
+    sizes = {**{name: len(scenes) for name, scenes in sets.items()}, FLOOR_HALVES: len(sets[REFERENCE]) // 2}
     few = [f"{name} ({n})" for name, n in sizes.items() if n < 8 * width]
     return [f"Frechet distances rest on fewer than 8 scenes a feature ({width}): {', '.join(few)}"] if few else []

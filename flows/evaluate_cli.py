@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,6 +39,9 @@ def evaluate_scenes(  # a command has as many parameters as options
     inception: Annotated[
         Path | None, typer.Option(help="File of Inception-v3 weights for FID, KID, IS; default: an offline encoder.")
     ] = None,
+    reference: Annotated[
+        Literal["val", "train"], typer.Option(help="Compare with held-out scenes, or with half of training's drives.")
+    ] = "val",
     image_features: Annotated[int, typer.Option(min=1, help="Features of the offline image encoder.")] = 48,
     novelty_scenes: Annotated[int, typer.Option(min=1, help="Scenes of each set sought among training's.")] = 200,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; figures don't depend on it.")] = 2,
@@ -65,6 +68,7 @@ def evaluate_scenes(  # a command has as many parameters as options
         "scenes": scenes,
         "encoder": _encoder(encoder),
         "inception": inception,
+        "reference": reference,
         "image_features": image_features,
         "novelty_scenes": novelty_scenes,
         "seed": seed,

@@ -28,7 +28,7 @@ MEASURES = (  # key of Row.figures, column's heading, note
     ("class KL", "class KL ↓", DOWN),
     ("foreground share", "foreground", "as in real scenes"),
     ("invasion", "invasion ↑", "0 to 10, higher is better"),
-    ("nearest", "nearest", "distance to the nearest training scene"),
+    ("nearest", "nearest", "to the nearest training scene"),
     ("copied", "copied", "nearer to training than 99 % of held-out scenes are"),
 )
 PLOTTED = ("F3D", "K3D", "FID both", "KID both", "class KL", "invasion", "foreground share", "nearest")
@@ -92,7 +92,10 @@ def _finite(value: Any) -> Any:
 
 def to_markdown(found: Evaluation, command: str) -> str:
     """The tables, and what they rest on."""
-    parts = [f"# Generated scenes against {found.recipe.real.name}, val split", *basis(found, command)]
+    parts = [
+        f"# Generated scenes against {found.recipe.real.name}, {found.recipe.reference} split",
+        *basis(found, command),
+    ]
     for table in tables(found):
         parts += [f"## {table.title}", table.note, _markdown(table)]
     return "\n\n".join(parts) + "\n"
@@ -124,7 +127,7 @@ def tables(found: Evaluation) -> list[Table]:
     used = [m for m in MEASURES if any(m[0] in row.figures or m[0] in row.notes for row in found.rows)]
     measures = Table(
         "Measures",
-        "Every row against the val split, the last one a half of it against the other: what real scenes score. "
+        f"Every row against {_reference(found)}, the last one a half of it against the other: what real scenes score. "
         "± is a standard deviation over kernel subsets, or invasion's standard error. Compare rows of equal N only.",
         ["scenes", "N", *(head for _, head, _ in used)],
         [[row.name, _size(row), *(_cell(row, key) for key, _, _ in used)] for row in found.rows],
@@ -134,11 +137,16 @@ def tables(found: Evaluation) -> list[Table]:
     within = ", ".join(f"{name} {n}" for name, n in zip(names, good, strict=True))
     counts = Table(
         "Counts beside real scenes",
-        f"✓ is within 15 % of the held-out real figure; of {len(found.counts)} figures: {within}.",
+        f"✓ is within 15 % of the reference's figure; of {len(found.counts)} figures: {within}.",
         ["figure", "real", *names],
         [[row.name, number(row.real), *(_gap(row, k) for k in range(len(names)))] for row in found.counts],
     )
     return [measures, counts, _classes(found), _memorisation(found)]
+
+
+def _reference(found: Evaluation) -> str:
+    held_out = found.recipe.reference == "val"
+    return "the held-out val split" if held_out else "scenes of one half of the training drives (floor: of the other)"
 
 
 def _size(row: Row) -> str:
@@ -201,7 +209,7 @@ def _memorisation(found: Evaluation) -> Table:
 
 def _histogram(found: Evaluation) -> bytes:
     chosen = range(1, len(found.taxonomy.classes))
-    series = {"real (val)": [found.real_shares[k] for k in chosen]}
+    series = {f"real ({found.recipe.reference})": [found.real_shares[k] for k in chosen]}
     series |= {row.name: [row.composition.shares[k] for k in chosen] for row in found.generated}
     return class_histogram(found.taxonomy.classes[1:], found.taxonomy.colors[1:], series)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ INK, FAINT, GRID = "#1c1e22", "#60646c", "#d9dce1"
 COLOURS = ("#3b6ea8", "#d1762c", "#3f9463", "#9a5fb0", "#b8483f", "#7a7d85")  # the sets, in order
 REAL = "#22252b"
 DPI = 120
+PATCH = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # behind figures that lines cross
 STYLE: Mapping[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -70,8 +72,18 @@ def class_histogram(
     """
     if not series or any(len(shares) != len(classes) for shares in series.values()):
         raise InputError("class histogram", f"{len(classes)} shares a set", str({k: len(v) for k, v in series.items()}))
-    figure = _figure((7.6, 0.9 + 0.28 * len(classes)))
-    axes = figure.subplots()
+    with _styled():
+        figure = _figure((7.6, 0.9 + 0.28 * len(classes)))
+        _dots(figure.subplots(), classes, colors, series)
+        return _png(figure)
+
+
+def _dots(
+    axes: Axes,
+    classes: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+    series: Mapping[str, Sequence[float]],
+) -> None:
     rows = np.arange(len(classes))
     positive = [share for shares in series.values() for share in shares if share > 0]
     lowest = 10 ** np.floor(np.log10(min(positive, default=1e-4)))
@@ -95,7 +107,6 @@ def class_histogram(
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_xlabel("share of occupied voxels (a dot at the left edge: none)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
-    return _png(figure)
 
 
 def _tint(color: tuple[int, int, int]) -> tuple[float, ...]:
@@ -109,13 +120,14 @@ def metric_bars(panels: Sequence[Panel], columns: int = 4) -> bytes:
         raise InputError("metric bars", "at least one panel", "none")
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure((2.9 * columns, (1.1 + 0.3 * max(len(p.names) for p in panels)) * rows))
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
-        _bars(axes, panel)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    return _png(figure)
+    with _styled():
+        figure = _figure((2.9 * columns, (1.1 + 0.3 * max(len(p.names) for p in panels)) * rows))
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(grid, panels, strict=False):
+            _bars(axes, panel)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        return _png(figure)
 
 
 def _bars(axes: Axes, panel: Panel) -> None:
@@ -129,7 +141,7 @@ def _bars(axes: Axes, panel: Panel) -> None:
     top = max(float(reach.max(initial=0)), panel.floor if np.isfinite(panel.floor) else 0.0) or 1.0
     for row, value in enumerate(values):
         text = f"{value:.3g}" if np.isfinite(value) else "none"
-        axes.text(reach[row] + 0.02 * top, row, text, va="center", fontsize=8)
+        axes.text(reach[row] + 0.02 * top, row, text, va="center", fontsize=8, bbox=PATCH, zorder=4)
     if np.isfinite(panel.floor):
         axes.axvline(panel.floor, color=REAL, linestyle=(0, (4, 2)), linewidth=1.2)
     axes.set_xlim(min(0.0, float(np.where(known, values, 0).min(initial=0))), 1.28 * top)
@@ -148,21 +160,23 @@ def _few_ticks() -> Any:
     return MaxNLocator(3)
 
 
-def _figure(size_inches: tuple[float, float]) -> Figure:
+def _styled() -> AbstractContextManager[None]:
+    """The style, for as long as a figure is made: artists take it up when they are made, text when it is drawn."""
     import matplotlib
+
+    return matplotlib.rc_context(dict(STYLE))
+
+
+def _figure(size_inches: tuple[float, float]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(dict(STYLE)):
-        figure = Figure(size_inches, dpi=DPI, layout="constrained")
+    figure = Figure(size_inches, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _png(figure: Figure) -> bytes:
-    import matplotlib
-
     content = io.BytesIO()
-    with matplotlib.rc_context(dict(STYLE)):
-        figure.savefig(content, format="png", metadata={"Software": None})  # the same bytes from any version
+    figure.savefig(content, format="png", metadata={"Software": None})  # the same bytes from any version
     return content.getvalue()

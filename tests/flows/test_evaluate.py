@@ -11,7 +11,17 @@ import typer
 from typer.testing import CliRunner
 
 from flows import evaluate_cli, rate_cli
-from flows.evaluate import FLOOR_HALVES, FLOOR_TRAIN, EvaluateRecipe, Evaluation, evaluate
+from flows.evaluate import (
+    FLOOR,
+    FLOOR_HALVES,
+    FLOOR_TRAIN,
+    REFERENCE,
+    EvaluateRecipe,
+    Evaluation,
+    evaluate,
+    scene_sets,
+)
+from flows.evaluate_jobs import chunks, features_job, joined
 from flows.evaluate_report import write_evaluation
 from flows.scene_sets import drawn, folder_set, halves, split_set
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
@@ -142,10 +152,25 @@ def test_missing_figures_say_why(found) -> None:
     assert all("IS" not in row.figures and "class head" in row.notes["IS"] for row in found.rows)
 
 
-def test_another_split_of_the_work_gives_the_same_figures(roots, found, monkeypatch) -> None:
-    monkeypatch.setattr("flows.evaluate_jobs.CHUNK", 5)
-    again = evaluate(recipe(roots, found.recipe.encoder, "fresh"))
-    assert again.rows[0].figures == found.rows[0].figures
+def test_training_drives_as_reference(roots) -> None:
+    given = recipe(roots, None, "fresh").model_copy(update={"reference": "train", "scenes": 7})
+    sets = scene_sets(given)
+    assert {len({s for s, _ in sets[name].keys}) for name in (REFERENCE, FLOOR)} == {1}
+    assert {s for s, _ in sets[REFERENCE].keys} != {s for s, _ in sets[FLOOR].keys}
+    found = evaluate(given)
+    assert [row.name for row in found.rows] == ["fresh", FLOOR_TRAIN, FLOOR_HALVES]
+    assert found.rows[0].figures["copied"] < 1
+    assert found.rows[1].figures["nearest"] > 0
+
+
+def test_features_do_not_depend_on_how_the_work_is_cut(roots, encoder, monkeypatch) -> None:
+    monkeypatch.setattr("flows.evaluate_jobs.CHUNK", 2)
+    scenes, encoders = folder_set(roots["fresh"]).part(range(5)), recipe(roots, encoder, "fresh").encoders()
+    parts = chunks(scenes)
+    assert [len(part) for part in parts] == [2, 2, 1]
+    cut, whole = joined([features_job(part, encoders) for part in parts]), features_job(scenes, encoders)
+    assert (cut.solid == whole.solid).all()
+    assert all((cut.images[view] == whole.images[view]).all() for view in ("above", "oblique"))
 
 
 def test_what_is_written(found, tmp_path) -> None:
@@ -240,7 +265,7 @@ def test_names_must_differ(roots) -> None:
 def test_command(roots, tmp_path) -> None:
     app = typer.Typer()
     evaluate_cli.register(app)
-    options = ["--encoder", "none", "--image-features", "4", "--workers", "1", "--novelty-scenes", "6"]
+    options = ["--encoder", "none", "--image-features", "4", "--workers", "1", "--novelty-scenes", "6", "--scenes", "6"]
     given = ["--real", str(roots["real"]), "--generated", str(roots["fresh"]), "--name", "ours"]
     arguments = ["evaluate-scenes", *given, *options, "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
