@@ -2,7 +2,8 @@
 
 forced  x_t ~ q(x_t | x_0) of held-out scenes, conditions their own: the model's flow beside the exact posterior's,
         which a perfect model equals in expectation. The excess is what one step gets wrong by itself.
-own     along the generator's own draws, coarse scenes included: what the steps' errors add up to.
+own     along the generator's own draws, coarse scenes included: what the steps' errors add up to. Exact draws, whatever
+        remedies (min_p, evidence) its own sampling has.
 Background is stated both ways: the background's classes alone, and everything that isn't foreground, empty too. The
 foreground is the taxonomy's own set for all methods. All generators take the same number of steps.
 """
@@ -80,10 +81,11 @@ def flow_collapse(
 
 
 def load_method(folder: Path, steps: int) -> Method:
-    """A generator that draws in so many steps at every resolution. Raises InputError."""
+    """A generator that draws exactly, in so many steps at every resolution. Raises InputError."""
     method = load_generator(folder)
     assert isinstance(method, CompD3PM | WholeScene)
-    sampling = method.config.sampling.model_copy(update={"steps": steps, "fine_steps": steps})
+    exact = {"steps": steps, "fine_steps": steps, "min_p": 0.0, "evidence": 1.0}
+    sampling = method.config.sampling.model_copy(update=exact)
     method.config = method.config.model_copy(update={"sampling": sampling})
     return method
 
@@ -130,6 +132,7 @@ def measure(method: Method, labels: Labels, steps: int, seed: int) -> dict[str, 
         stages[name] = {
             "forced": {"model": _all(model), "exact": _all(exact)},
             "own": _all(own[name]),
+            "own_last_share": last_share(own[name]["with_empty"]),
             "own_expected_share": expected_share(stage, times, share, float(foreground.mean())).tolist(),
             "real_filled_share": share,
         }
@@ -171,6 +174,12 @@ def own_flows(method: Method, scenes: int, seed: int) -> tuple[dict[str, dict[st
         stage.watch = None
     flows = {name: {k: f.first(scenes) for k, f in meter.flows().items()} for name, meter in meters.items()}
     return flows, np.stack([scene.labels for scene in drawn])
+
+
+def last_share(flow: Flow) -> float:
+    """The foreground's expected share of x_0, if the background is everything else."""
+    held = flow.foreground[-1] - flow.alpha[-1] + flow.beta[-1]
+    return float(held.sum() / flow.voxels[-1].sum())
 
 
 def expected_share(

@@ -44,8 +44,9 @@ def _drawn(report: Mapping[str, Any], lines: Sequence[Line], background: str) ->
                 draw(axes[row], line, background)
             for axis, title in zip(axes[row], _titles(row), strict=True):
                 _dress(axis, title, ("x_t from held-out scenes", "the generator's own draws")[row])
-        for axis in (*axes[:, :2].flat, axes[1, 2]):
-            axis.set_yscale("log")
+            axes[row, 0].set_ylim(0, 1)
+            axes[row, 1].set_yscale("log")
+        axes[1, 2].set_yscale("log")
         axes[0, 2].axhline(0, color=FAINT, linewidth=0.8)
         _legend(axes)
         what = f"{report['scenes']} scenes, {report['steps']} steps from T to 0"
@@ -55,7 +56,7 @@ def _drawn(report: Mapping[str, Any], lines: Sequence[Line], background: str) ->
 
 
 def _titles(row: int) -> tuple[str, str, str]:
-    last = ("net loss beyond the exact one, cumulated [voxels]", "foreground's share of x_t")
+    last = ("net loss beyond the exact one [voxels]", "foreground's share of x_t")
     return "alpha_t: leaves, a foreground voxel", "beta_t: enters, a background voxel", last[row]
 
 
@@ -79,14 +80,19 @@ def _forced(axes: Any, line: Line, background: str) -> None:
 
 def _own(axes: Any, line: Line, background: str) -> None:
     caption, color, figures = line
-    own = figures["own"][background]
+    own, exact = figures["own"][background], figures["forced"]["exact"][background]
     for axis, key in zip(axes, ("alpha_rate", "beta_rate"), strict=False):
         axis.plot(own["t"], own[key], color=color, label=caption)
-    axes[2].plot(own["t"], own["foreground_share"], color=color, label=caption)
-    axes[2].plot(own["t"], figures["own_expected_share"], color=color, **DOTTED)
+        axis.plot(exact["t"], exact[key], color=color, **DOTTED)
+    times = [*own["t"], own["s"][-1]]
+    axes[2].plot(times, [*own["foreground_share"], figures["own_last_share"]], color=color, label=caption)
+    axes[2].plot(times, [*figures["own_expected_share"], figures["real_filled_share"]], color=color, **DOTTED)
 
 
 def _legend(axes: Any) -> None:
-    for axis, caption in ((axes[0, 0], "dotted: the exact posterior"), (axes[1, 2], "dotted: x_t of real scenes")):
+    for axis, caption in (
+        (axes[0, 0], "dotted: the exact posterior of real scenes"),
+        (axes[1, 2], "dotted: x_t of real scenes"),
+    ):
         axis.plot([], [], color=FAINT, label=caption, **DOTTED)
         axis.legend(fontsize=8, frameon=False)

@@ -132,7 +132,7 @@ class FlowMeter:
 
     def _believed(self, x_t: Int64[Tensor, "n"], logits: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
         """p(x_0 in each table), (tables, n), and p(x_0 = x_t), (n,)."""
-        p0 = logits.softmax(-1)
+        p0 = logits.double().softmax(-1)
         masked = x_t >= self.process.classes
         same = p0.gather(-1, x_t.masked_fill(masked, 0)[:, None])[:, 0].masked_fill(masked, 0)
         return torch.stack(self._tables).to(p0) @ p0.T, same
