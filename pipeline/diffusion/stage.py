@@ -120,9 +120,10 @@ class Stage:
             )
 
     def train(self, data: StageData, out: Path, data_digest: str) -> Trained:
-        """Train to the config's end, going on where `out` stopped; the network then holds the averaged weights."""
-        model = torch.compile(self.network) if self.config.compile else self.network
-        return train(model, self.loss, data, self.config.training, out, data_digest=data_digest)  # type: ignore[arg-type]
+        """Train to the config's end, going on where `out` stopped; the network then holds the last weights."""
+        if self.config.compile:
+            self.network.compile()  # in place: torch.compile's wrapper would rename the weights
+        return train(self.network, self.loss, data, self.config.training, out, data_digest=data_digest)
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """T (KL + lambda CE), t stratified over the batch; scalars kl and ce."""
@@ -202,7 +203,7 @@ class Stage:
                 estimate = self._known_or(logits.argmax(-1), known)
             uniforms = uniform_rows(streams, voxels).flatten()
             x_0 = categorical(logits.flatten(0, 1), uniforms, draws.min_p).view(rows, voxels)
-            x = x_0 if s == 0 else d3pm.draw_previous(self.process, x, x_0, (t, s), uniform_rows(streams, voxels))
+            x = d3pm.draw_previous(self.process, x, x_0, (t, s), uniform_rows(streams, voxels))
         return unfold(self._hold(x, known, 0, streams).view(rows, *self._tokens, -1), self.patch)
 
     @property
