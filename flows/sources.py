@@ -59,8 +59,10 @@ def draw(recipe: BuildRecipe, indices: range) -> Iterator[Drawn]:
     source = recipe.source
     if isinstance(source, GeneratorSource):
         yield from _from_generator(source, recipe.seed, indices)
-    for index in indices if not isinstance(source, GeneratorSource) else ():
-        yield _from_split(source, index) if isinstance(source, SplitSource) else _from_town(source, recipe.seed, index)
+    elif isinstance(source, SplitSource):
+        yield from (_from_split(source, index) for index in indices)
+    else:
+        yield from (_from_town(source, recipe.seed, index) for index in indices)
 
 
 def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Iterator[Drawn]:
