@@ -5,8 +5,8 @@
 Height is folded into a column's channels, so all convolutions are 2D and any grid with even X and Y fits. Invalid
 voxels (255) are a class of their own at the input and take no part in the loss. The papers' encoders are unpublished;
 this one is trained on a training split alone, and its card says which. A scene's feature: moments of the latent over
-the ground (`pooled`), projected on the training scenes' principal axes and scaled to their spread. Training is in
-encoder3d_training.py.
+the ground (`pooled`), projected on the training scenes' principal axes, scaled half way to unit variance. Training is
+in encoder3d_training.py.
 """
 
 from __future__ import annotations

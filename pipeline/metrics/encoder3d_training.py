@@ -103,16 +103,18 @@ def _loss(config: EncoderConfig, counts: Int64[np.ndarray, "k"]) -> Loss:
 def principal_axes(
     rows: Float[np.ndarray, "n p"], dimension: int
 ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "p d"]]:
-    """Mean and the `dimension` directions of largest variance, scaled to unit variance (none where there is none).
+    """Mean and the `dimension` directions of largest deviation s, scaled to the deviation sqrt(s / mean s).
 
-    So a feature's unit is the spread of training scenes, and rare classes, which move few directions by little, count
-    as much as the road. Each direction's largest entry is positive.
+    Half way to unit variance. Unscaled, the road's layout hides rare classes, which move few directions by little; at
+    unit variance chance in the flattest directions hides both. Directions without variance count as none. Each
+    direction's largest entry is positive.
     """
     variances, vectors = np.linalg.eigh(np.cov(rows.T))  # ascending
     variances, axes = variances[::-1][:dimension], vectors[:, ::-1][:, :dimension]
+    deviations = np.sqrt(np.where(variances > 1e-9 * variances[0], variances, np.inf))
+    mean_deviation = deviations[np.isfinite(deviations)].mean()
     signs = np.sign(axes[np.abs(axes).argmax(0), np.arange(dimension)])
-    scale = np.where(variances > 1e-9 * variances[0], signs / np.sqrt(np.maximum(variances, 1e-300)), 0)
-    return rows.mean(0), np.ascontiguousarray(axes * scale)
+    return rows.mean(0), np.ascontiguousarray(axes * signs / np.sqrt(deviations * mean_deviation))
 
 
 def reconstruction(encoder: SceneEncoder, scenes: Indexed) -> dict[str, Any]:
