@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-_CHUNK = 1 << 16  # voxels at a time: the work stays in a core's cache
+from pipeline.diffusion.inverse_cdf import categorical_on_cpu
+
+_CHUNK = 1 << 16  # voxels at a time: bounds the memory for cumulated weights
 
 
 def categorical(logits: Float[Tensor, "n k"], uniforms: Float64[Tensor, "n"], min_p: float = 0.0) -> Int64[Tensor, "n"]:
@@ -21,9 +23,18 @@ def categorical(logits: Float[Tensor, "n k"], uniforms: Float64[Tensor, "n"], mi
     Cumulated and compared in float64; a class of logit -inf is never drawn. min_p > 0 gives up exactness: classes less
     than min_p times as likely as the likeliest aren't drawn either (arXiv 2407.01082).
     """
+    if logits.device.type == "cpu":
+        return categorical_on_cpu(logits, uniforms, min_p)
+    return categorical_in_torch(logits, uniforms, min_p)
+
+
+def categorical_in_torch(
+    logits: Float[Tensor, "n k"], uniforms: Float64[Tensor, "n"], min_p: float = 0.0
+) -> Int64[Tensor, "n"]:
+    """The same by torch's own operations, on any device."""
     if len(logits) > _CHUNK:
         chunks = zip(logits.split(_CHUNK), uniforms.split(_CHUNK), strict=True)
-        return torch.cat([categorical(part, u, min_p) for part, u in chunks])
+        return torch.cat([categorical_in_torch(part, u, min_p) for part, u in chunks])
     weights = (logits - logits.amax(-1, keepdim=True)).exp_()  # unnormalised: the total joins the uniform
     if min_p:
         weights = torch.where(weights < min_p, 0, weights)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.diffusion import sampling
-from pipeline.diffusion.sampling import categorical, generators, uniform_rows
+from pipeline.diffusion import inverse_cdf, sampling
+from pipeline.diffusion.sampling import categorical, categorical_in_torch, generators, uniform_rows
 from tests.diffusion.dense import p_value
 
 LARGEST = 1 - 2.0**-53  # the largest float64 below 1
@@ -66,8 +66,24 @@ def test_logits_are_left_as_they_are_and_chunks_do_not_show(monkeypatch: pytest.
     before = logits.clone()
     whole = categorical(logits, u)
     assert torch.equal(logits, before)
-    monkeypatch.setattr(sampling, "_CHUNK", 7)
+    assert torch.equal(categorical_in_torch(logits, u), whole)
+    for module in (sampling, inverse_cdf):
+        monkeypatch.setattr(module, "_CHUNK", 130)
     assert torch.equal(categorical(logits, u), whole)
+    assert torch.equal(categorical_in_torch(logits, u), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("min_p", [0.0, 0.01])
+def test_compiled_and_torch_twins_draw_the_same(dtype: torch.dtype, min_p: float) -> None:
+    generator = torch.Generator().manual_seed(6)
+    logits = (torch.randn(40_000, 20, generator=generator) * 5).to(dtype)
+    logits[torch.rand(logits.shape, generator=generator) < 0.2] = -torch.inf
+    logits[:, 3] = 1.0
+    spaced = logits.repeat(1, 2)[:, :20]  # not contiguous
+    for rows_of in (logits, spaced, logits[:1]):
+        u = uniforms(len(rows_of), 8)
+        assert torch.equal(categorical(rows_of, u, min_p), categorical_in_torch(rows_of, u, min_p))
 
 
 def test_min_p_leaves_out_the_unlikely_and_nothing_else() -> None:
