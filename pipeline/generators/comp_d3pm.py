@@ -151,13 +151,13 @@ class CompD3PM:
 
     def sample(self, n: int, seeds: Sequence[int], known: Sequence[Known] | None = None) -> list[Scene]:
         """n scenes, without 255; see Generator."""
-        check_draws(n, seeds, known, self.grid)
+        check_draws(n, seeds, known, self.grid, len(self.taxonomy.classes))
         return [scene for part in batches_of(seeds, known, self.config.sampling.batch) for scene in self._draw(*part)]
 
     def refine(self, scenes: Sequence[Scene], seeds: Sequence[int]) -> list[Scene]:
         """Split and pool each scene, then let the fusion stage rebuild the shapes; see Refiner."""
         labels = stack(scenes, self.grid, self.taxonomy.name)
-        check_draws(len(scenes), seeds, None, self.grid)
+        check_draws(len(scenes), seeds, None, self.grid, len(self.taxonomy.classes))
         coarse = self.coarse(labels)
         back, front = filled(coarse.background), _emptied(coarse.foreground)
         out: list[Scene] = []
@@ -243,10 +243,14 @@ class CompD3PM:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote. Raises InputError."""
         card = check_whole(folder)
-        generator = cls(CompConfig.model_validate(card["config"]))
+        try:
+            config, frequency = CompConfig.model_validate(card["config"]), np.asarray(card["frequency"], float)
+        except (KeyError, ValueError):
+            raise InputError(folder, "weights of comp_d3pm", "a card of something else") from None
+        generator = cls(config)
         for name, stage in generator.stages.items():
             fill(stage.network, load_part(folder, name), folder)
-        generator.frequency = np.asarray(card["frequency"])
+        generator.frequency = frequency
         generator.provenance = {k: v for k, v in card.items() if k not in ("config", "frequency", "format", "files")}
         return generator
 

@@ -97,13 +97,16 @@ def batches_of(
         yield part + part[-1:] * short, None if held is None else held + held[-1:] * short, len(part)
 
 
-def check_draws(n: int, seeds: Sequence[int], known: Sequence[Known] | None, grid: VoxelGrid) -> None:
-    """Raises InputError unless there are n seeds, and n known scenes of the grid's shape if any."""
+def check_draws(n: int, seeds: Sequence[int], known: Sequence[Known] | None, grid: VoxelGrid, classes: int) -> None:
+    """Raises InputError unless there are n seeds, and n known scenes of the grid's shape and its K classes if any."""
     if len(seeds) != n or (known is not None and len(known) != n):
         raise InputError("sample", f"{n} seeds, and as many known scenes", f"{len(seeds)}, {len(known or ())}")
     for scene in known or ():
         if scene.labels.shape != grid.shape:
             raise InputError("known voxels", f"shape {grid.shape}", str(scene.labels.shape))
+        named = [int(scene.labels[scene.labels != IGNORE].max(initial=0)), *(scene.classes or ())]
+        if unknown := [label for label in named if not 0 <= label < classes]:
+            raise InputError("known voxels", f"class ids of 0..{classes - 1}, or 255 to be generated", str(unknown[0]))
 
 
 def held_of(labels: UInt8[np.ndarray, "b x y z"], allowed: np.ndarray, device: torch.device) -> Held:

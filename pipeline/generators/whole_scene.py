@@ -105,7 +105,7 @@ class WholeScene:
 
     def sample(self, n: int, seeds: Sequence[int], known: Sequence[Known] | None = None) -> list[Scene]:
         """n scenes, without 255; see Generator."""
-        check_draws(n, seeds, known, self.grid)
+        check_draws(n, seeds, known, self.grid, len(self.taxonomy.classes))
         return [scene for part in batches_of(seeds, known, self.config.sampling.batch) for scene in self._draw(*part)]
 
     def _draw(self, seeds: list[int], known: list[Known] | None, count: int) -> list[Scene]:
@@ -159,9 +159,13 @@ class WholeScene:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote. Raises InputError."""
         card = check_whole(folder)
-        generator = cls(WholeConfig.model_validate(card["config"]))
+        try:
+            config, frequency = WholeConfig.model_validate(card["config"]), np.asarray(card["frequency"], float)
+        except (KeyError, ValueError):
+            raise InputError(folder, "weights of whole_scene", "a card of something else") from None
+        generator = cls(config)
         for name, stage in generator.stages.items():
             fill(stage.network, load_part(folder, name), folder)
-        generator.frequency = np.asarray(card["frequency"])
+        generator.frequency = frequency
         generator.provenance = {k: v for k, v in card.items() if k not in ("config", "frequency", "format", "files")}
         return generator

@@ -84,13 +84,20 @@ def test_short_batches_are_padded_with_their_last_draw() -> None:
 @pytest.mark.parametrize(("n", "seeds", "known"), [(2, [1], None), (1, [1, 2], None), (1, [1], []), (0, [1], None)])
 def test_as_many_seeds_and_known_scenes_as_draws(n: int, seeds: list[int], known: list[Known] | None) -> None:
     with pytest.raises(InputError, match=f"sample: expected {n} seeds"):
-        check_draws(n, seeds, known, GRID)
+        check_draws(n, seeds, known, GRID, 20)
 
 
 def test_known_scenes_on_another_grid() -> None:
     with pytest.raises(InputError, match="known voxels"):
-        check_draws(1, [1], [Known(np.zeros((4, 3, 3), np.uint8))], GRID)
-    check_draws(1, [1], [Known(np.zeros(GRID.shape, np.uint8))], GRID)
+        check_draws(1, [1], [Known(np.zeros((4, 3, 3), np.uint8))], GRID, 20)
+
+
+@pytest.mark.parametrize(("label", "classes"), [(20, None), (254, None), (0, (1, 20)), (0, (-1,))])
+def test_known_scenes_of_another_taxonomy(label: int, classes: tuple[int, ...] | None) -> None:
+    with pytest.raises(InputError, match=r"class ids of 0\.\.19"):
+        check_draws(1, [1], [Known(np.full(GRID.shape, label, np.uint8), classes)], GRID, 20)
+    for fine in (19, IGNORE):
+        check_draws(1, [1], [Known(np.full(GRID.shape, fine, np.uint8), (0, 19))], GRID, 20)
 
 
 def test_what_the_networks_take() -> None:
