@@ -19,7 +19,7 @@ from pipeline.datasets.voxel_frames import frame_of
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.protocol import Generator
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
-from pipeline.learning.checkpoint import read_card
+from pipeline.learning.checkpoint import check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
@@ -81,8 +81,12 @@ def training_scenes(root: Path, split: str) -> Iterator[Scene]:
             yield found.scene(sequence, frame)
 
 
-def train_generator(config: GeneratorConfig, root: Path, out: Path, stages: Sequence[str] = ()) -> Path:
+def train_generator(
+    config: GeneratorConfig, root: Path, out: Path, stages: Sequence[str] = (), start: Path | None = None
+) -> Path:
     """Train a generator on a root's training split; the folder of its weights. Raises InputError.
+
+    start: a folder of weights to begin with, such as those of a longer run at a higher rate; None: random ones.
 
     stages: these alone (several processes may train one each); the weights are saved by the run that names all or
     none, which takes up what the others finished.
@@ -91,6 +95,10 @@ def train_generator(config: GeneratorConfig, root: Path, out: Path, stages: Sequ
     unknown = set(stages) - set(generator.stages)
     if unknown:
         raise InputError("--stage", f"one of {', '.join(generator.stages)}", ", ".join(sorted(unknown)))
+    if start is not None:
+        check_whole(start)
+        for name, stage in generator.stages.items():
+            fill(stage.network, load_part(start, name), start)
     generator.fit(training_scenes(root, "train"), out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
     return Path(out) / "weights"
 

@@ -29,6 +29,7 @@ def train_generator(
     stage: Annotated[
         list[str] | None, typer.Option(help="Only this stage; several processes may train one each.")
     ] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Weights to begin with; default: random ones.")] = None,
     change: Change = None,
 ) -> None:
     """Train a scene generator. Run it again to go on after a stop; the last run saves OUT/weights.
@@ -37,11 +38,12 @@ def train_generator(
     Examples:
       occfactory train-generator comp_d3pm data/runs/town_small --out data/runs/comp
       occfactory train-generator comp_d3pm ROOT --out DIR --stage fusion --set "*.training.steps=20000"
+      occfactory train-generator comp_d3pm ROOT --from DIR/weights --out OTHER --set "*.training.learning_rate=1e-4"
     """
     from flows.generator_recipes import generator_recipe
     from flows.generators import train_generator as train
 
-    train(generator_recipe(recipe, tuple(change or ())), root, out, tuple(stage or ()))
+    train(generator_recipe(recipe, tuple(change or ())), root, out, tuple(stage or ()), start)
 
 
 def sample(

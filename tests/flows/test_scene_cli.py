@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -51,6 +53,10 @@ def test_train_by_stage_then_sample(root, tmp_path) -> None:
         run("train-generator", "comp_d3pm_tiny", root, "--out", out, "--stage", stage)
         assert not (out / "weights").exists()
     run("train-generator", "comp_d3pm_tiny", root, "--out", out)
+    longer = ("train-generator", "comp_d3pm_tiny", root, "--from", out / "weights", "--out", tmp_path / "longer")
+    run(*longer, "--set", "*.training.steps=1", "--set", "*.training.learning_rate=1e-12")
+    before, after = (load_file(folder / "weights/fusion.safetensors") for folder in (out, tmp_path / "longer"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
     run("sample", "--weights", out / "weights", "-n", 5, "--out", tmp_path / "scenes", "--quiet")
     run("sample", "--weights", out / "weights", "-n", 5, "--out", tmp_path / "whole", "--quiet", "--complete")
     seen, whole = open_root(tmp_path / "scenes"), open_root(tmp_path / "whole")
