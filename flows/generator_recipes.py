@@ -141,6 +141,7 @@ def _published(taxonomy: str, grid: VoxelGrid) -> CompConfig:
     return CompConfig(
         grid=grid,
         taxonomy=taxonomy,
+        foreground_threshold=1 - 0.64 / (8 * 8 * 4),  # of a block's 256 voxels one is enough
         background=coarse.model_copy(update={"self_condition": True}),
         foreground=coarse,
         fusion=StageConfig(

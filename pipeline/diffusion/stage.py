@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.diffusion import d3pm
@@ -52,6 +52,13 @@ class StageConfig(BaseModel):
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
     compile: bool = False  # torch.compile the network; needs a C++ compiler
     training: TrainConfig
+
+    @field_validator("width")
+    @classmethod
+    def _splits_into_heads(cls, width: int) -> int:
+        if width % (32 if width > 32 else 4):
+            raise ValueError("width must be a multiple of 32, or of 4 up to 32")
+        return width
 
 
 @dataclass(frozen=True, eq=False)

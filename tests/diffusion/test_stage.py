@@ -357,3 +357,9 @@ def test_volumes_that_do_not_divide_into_tokens(shape: tuple[int, int, int], coa
 def test_more_steps_than_the_process_has() -> None:
     with pytest.raises(InputError, match="1 to 8"):
         stage_of().sample(streams(1), (condition(1),), steps=9)
+
+
+@pytest.mark.parametrize("width", [100, 34, 6])
+def test_a_width_that_does_not_split_into_heads_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="multiple of 32"):
+        StageConfig(width=width, training=TrainConfig(steps=1, batch_size=1))
