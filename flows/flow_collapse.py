@@ -4,6 +4,8 @@ forced  x_t ~ q(x_t | x_0) of held-out scenes, conditions their own: the model's
         which a perfect model equals in expectation. The excess is what one step gets wrong by itself.
 own     along the generator's own draws, coarse scenes included: what the steps' errors add up to. Exact draws, whatever
         remedies (min_p, evidence) its own sampling has.
+        Real scenes' shares beside it are those of their known voxels, and with hidden ones filled, which are as often
+        inside of things: complete scenes should lie between.
 Background is stated both ways: the background's classes alone, and everything that isn't foreground, empty too. The
 foreground is the taxonomy's own set for all methods. All generators take the same number of steps.
 """
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from flows.flow_figure import FULL_RESOLUTION, draw_flows
@@ -127,14 +129,17 @@ def measure(method: Method, labels: Labels, steps: int, seed: int) -> dict[str, 
     stages = {}
     for name, stage in named_stages(method).items():
         model, exact = forced_flows(method, stage, data[name], steps, seed)
-        share = foreground_share(data[name].filled, foreground)
         times = next(iter(own[name].values())).times
+        real = {
+            kind: foreground_share(labels, foreground)
+            for kind, labels in (("known", data[name].target), ("filled", data[name].filled))
+        }
+        noise = float(foreground.mean())
         stages[name] = {
             "forced": {"model": _all(model), "exact": _all(exact)},
             "own": _all(own[name]),
             "own_last_share": last_share(own[name]["with_empty"]),
-            "own_expected_share": expected_share(stage, times, share, float(foreground.mean())).tolist(),
-            "real_filled_share": share,
+            "real_shares": {kind: expected_share(stage, times, share, noise) for kind, share in real.items()},
         }
     shares = {"complete": foreground_share(drawn, foreground), "as_seen": foreground_share(seen, foreground)}
     return {"method": method.config.method, "drawn_share": shares, "stages": stages}
@@ -182,12 +187,11 @@ def last_share(flow: Flow) -> float:
     return float(held.sum() / flow.voxels[-1].sum())
 
 
-def expected_share(
-    stage: Stage, times: tuple[Times, ...], real_share: float, noise_share: float
-) -> Float[np.ndarray, "s"]:
-    """The foreground's share of x_t under q at each step's t, if x_0 has the real share."""
-    kept = stage.process.alpha_bar.numpy()[[t for t, _ in times]]
-    return kept * real_share + (1 - kept) * (noise_share if stage.process.kind == "uniform" else 0)
+def expected_share(stage: Stage, times: tuple[Times, ...], real_share: float, noise_share: float) -> list[float]:
+    """The foreground's share of x_t under q, if x_0 has the real share: at each step's t, and at last of x_0."""
+    kept = np.append(stage.process.alpha_bar.numpy()[[t for t, _ in times]], 1.0)
+    shares = kept * real_share + (1 - kept) * (noise_share if stage.process.kind == "uniform" else 0)
+    return shares.tolist()
 
 
 def _all(flows: Mapping[str, Flow]) -> dict[str, Any]:

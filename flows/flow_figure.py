@@ -86,13 +86,13 @@ def _own(axes: Any, line: Line, background: str) -> None:
         axis.plot(exact["t"], exact[key], color=color, **DOTTED)
     times = [*own["t"], own["s"][-1]]
     axes[2].plot(times, [*own["foreground_share"], figures["own_last_share"]], color=color, label=caption)
-    axes[2].plot(times, [*figures["own_expected_share"], figures["real_filled_share"]], color=color, **DOTTED)
+    axes[2].fill_between(times, *figures["real_shares"].values(), color=color, alpha=0.18, linewidth=0)
 
 
 def _legend(axes: Any) -> None:
-    for axis, caption in (
-        (axes[0, 0], "dotted: the exact posterior of real scenes"),
-        (axes[1, 2], "dotted: x_t of real scenes"),
-    ):
-        axis.plot([], [], color=FAINT, label=caption, **DOTTED)
+    axes[0, 0].plot([], [], color=FAINT, label="dotted: the exact posterior of real scenes", **DOTTED)
+    axes[1, 2].fill_between(
+        [], [], color=FAINT, alpha=0.3, label="x_t of real scenes, hidden voxels left out to filled"
+    )
+    for axis in (axes[0, 0], axes[1, 2]):
         axis.legend(fontsize=8, frameon=False)
