@@ -48,6 +48,9 @@ def encoder_config(name: EncoderName) -> Any:
 class Encoder2D(nn.Module):
     """(B, 3, H, W) images in 0..1, H and W multiples of 32 -> features keyed by s = 1 (the image), 2, 4, 8, 16, 32."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: EncoderName):
         super().__init__()
         from transformers import EfficientNetModel

@@ -132,10 +132,11 @@ def recomputed(module: nn.Module, *inputs: Tensor) -> Tensor:
 def _counted_once(module: nn.Module) -> Iterator[None]:
     """Batch norms inside use the batch's statistics as before, but don't take them into their running ones again."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, torch.zeros(1)
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -26,8 +26,8 @@ def call(module: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 def _conv_norm(channels_in: int, channels_out: int, size: Size3, stride: Size3, dilation: int) -> nn.Sequential:
-    padding = tuple(dilation * (n // 2) for n in size)
-    conv = nn.Conv3d(channels_in, channels_out, size, stride, padding, dilation, bias=False)
+    x, y, z = (dilation * (n // 2) for n in size)
+    conv = nn.Conv3d(channels_in, channels_out, size, stride, (x, y, z), dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm3d(channels_out))
 
 
