@@ -48,7 +48,8 @@ def config_of(table: object) -> GeneratorConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"generator field {where}", first["msg"], repr(first["input"])) from None
+        found = repr(first["input"])
+        raise InputError(f"generator field {where}", first["msg"], found if len(found) < 80 else "others") from None
 
 
 def new_generator(config: GeneratorConfig) -> CompD3PM | WholeScene:
