@@ -31,7 +31,7 @@ WIDTH_AND_DEPTH: dict[EncoderName, tuple[float, float]] = {
 STRIDE = 32  # the coarsest scale
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the pretrained weights expect
 _LAST_STAGE = {2: 0, 4: 1, 8: 2, 16: 4}  # the last of EfficientNet's seven stages at 1/s
-_FOUND_HINT = "fetch the folder (config.json, model.safetensors), or set download, or leave weights empty"
+_FETCH = "fetch the folder (config.json, model.safetensors), or set download, or leave weights empty"
 
 
 def encoder_config(name: EncoderName) -> Any:
@@ -98,26 +98,36 @@ def load_pretrained(encoder: Encoder2D, weights: str, download: bool = False) ->
 
     download: whether the hub may be asked; without it a hub name must be in the local cache. Raises InputError.
     """
+    from safetensors import SafetensorError
     from transformers import EfficientNetModel
+    from transformers.utils import logging
 
-    wanted = f"a folder or hub name of {encoder.net.config.width_coefficient:g}x wide EfficientNet weights"
+    wanted = f"EfficientNet weights of width {encoder.net.config.width_coefficient:g}, a local folder or a hub name"
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of keys: what matters of it is told below
     try:
         found, report = EfficientNetModel.from_pretrained(
             weights,
             config=encoder.net.config,
             local_files_only=not download or Path(weights).exists(),
             use_safetensors=True,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(weights, wanted, _first_line(error), _FOUND_HINT) from None
-    if report["missing_keys"]:
-        raise InputError(weights, wanted, f"{len(report['missing_keys'])} tensors absent", "choose another size")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(weights, wanted, _reason(error, weights, download), _FETCH) from None
+    finally:
+        logging.set_verbosity(loud)
+    if wrong := len(report["missing_keys"]) + len(report["mismatched_keys"]):
+        raise InputError(weights, wanted, f"{wrong} tensors absent or of another shape", "choose that size of encoder")
     encoder.net.load_state_dict(found.state_dict())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _reason(error: Exception, weights: str, download: bool) -> str:
+    """transformers' paragraphs as one clause."""
+    if not download and not Path(weights).exists():
+        return "neither such a folder nor such weights in the local cache"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class UpBlock(nn.Module):

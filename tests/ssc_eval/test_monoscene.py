@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID, SEMANTIC_KITTI_GRID, VoxelGrid
-from ssc_eval.encoder import Encoder2D, UNet2D, load_pretrained
+from ssc_eval.encoder import Encoder2D, UNet2D, encoder_config, load_pretrained
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build, published, tiny
 
 GRID = VoxelGrid((16, 32, 16), 0.4, (0.0, -6.4, -2.0))
@@ -174,9 +174,25 @@ def test_pretrained_weights_come_from_a_local_folder(tmp_path: Path) -> None:
     loaded = build(config, GRID, 3, seed=0).image.encoder
     expected = source.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="tensors absent or of another shape"):
         load_pretrained(Encoder2D("small"), str(tmp_path / "tiny"))
-    assert "\n" not in str(caught.value)
+    (tmp_path / "tiny" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError):
+        load_pretrained(Encoder2D("tiny"), str(tmp_path / "tiny"))
+
+
+def test_a_classifier_s_folder_serves_too(tmp_path: Path) -> None:
+    """google/efficientnet-b7 is one: its tensors have a prefix, and a classifier comes with them."""
+    from transformers import EfficientNetForImageClassification
+
+    torch.manual_seed(4)
+    source = EfficientNetForImageClassification(encoder_config("tiny"))
+    source.save_pretrained(tmp_path / "tiny")
+    encoder = Encoder2D("tiny")
+    load_pretrained(encoder, str(tmp_path / "tiny"))
+    expected = source.efficientnet.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in encoder.net.state_dict().items())
+    assert all(norm.momentum == 0.1 for norm in encoder.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
 @pytest.mark.parametrize("weights", ["nobody/no-such-weights", "/no/such/folder"])
