@@ -30,6 +30,21 @@ def test_equals_a_plain_loop_and_adds_up(seed: int, classes: int) -> None:
     np.testing.assert_array_equal(whole, halves)
 
 
+@pytest.mark.parametrize("size", [0, 5, 8, 64, 1003])
+def test_runs_of_empty_and_ignored_voxels_count_as_each_voxel_would(size: int) -> None:
+    rng = np.random.default_rng(size)
+    target, prediction = (np.repeat(rng.choice([0, 0, 2, 255], size), 8)[3 : size + 3].astype(np.uint8) for _ in "tp")
+    prediction[prediction == 255] = 1
+    np.testing.assert_array_equal(confusion(target, prediction, 3), plain_confusion(target, prediction, 3))
+
+
+def test_a_prediction_out_of_range_is_found_among_ignored_and_empty_voxels() -> None:
+    target, prediction = np.full(64, 255, np.uint8), np.zeros(64, np.uint8)
+    target[32], prediction[32] = 0, 7
+    with pytest.raises(InputError, match="labels below 3"):
+        confusion(target, prediction, 3)
+
+
 def test_an_ignored_voxel_may_hold_any_prediction() -> None:
     matrix = confusion(np.array([255, 1], np.uint8), np.array([255, 1], np.uint8), 3)
     assert matrix.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
