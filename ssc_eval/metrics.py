@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int64, UInt8
 from pipeline.scene import confusion as matrices
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
+from pipeline.scene.taxonomy import IGNORE
 
 RANGES_M = (12.8, 25.6, 51.2)
 ALL, IN_VIEW, OUT_OF_VIEW = "all", "in view", "out of view"
@@ -102,7 +103,7 @@ def tally_frame(
             near = whole if covers else matrices.confusion(target[part], prediction[part], classes)
             found[range_name(range_m)] = near
     if in_view is not None:
-        found[IN_VIEW] = matrices.confusion(target, prediction, classes, in_view)
+        found[IN_VIEW] = matrices.confusion(np.where(in_view, target, np.uint8(IGNORE)), prediction, classes)
         found[OUT_OF_VIEW] = whole - found[IN_VIEW]
     return Tally(tuple(found), np.stack(list(found.values())), 1)
 

@@ -63,6 +63,13 @@ def test_confusion_and_scores_equal_the_official_definitions(case: str) -> None:
         )
 
 
+def test_the_class_loop_counts_what_the_official_confusion_counts() -> None:
+    target, prediction, _ = frame(4)
+    counts, matrix = loop_counts(target, prediction, K), official_confusion(target, prediction, K)
+    hits = np.diag(matrix)
+    assert np.array_equal(counts[1:], np.stack([hits, matrix.sum(1) - hits, matrix.sum(0) - hits], axis=1)[1:])
+
+
 def test_scores_by_hand() -> None:
     grid = VoxelGrid((1, 1, 8), 1.0, (0.0, 0.0, 0.0))
     target = np.array([0, 0, 1, 1, 2, 2, 255, 255], np.uint8).reshape(grid.shape)
