@@ -177,12 +177,11 @@ def _geometric_affinity(p: Tensor, labels: Tensor) -> Tensor:
 
 def _affinity(hit: Tensor, false: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     """-ln P - ln R - ln S in float64, without the terms that have no voxel: hit and false are sums of p."""
-    predicted, hit = hit + false, hit.clamp(min=_TINY)  # a quotient of 1 / hit must fit in float32
-    precision = (predicted.clamp(min=_TINY) / hit).log()
+    predicted, hit = (hit + false).clamp(min=_TINY), hit.clamp(min=_TINY)  # gradients 1 / hit must fit in float32
+    precision = (predicted / hit).log()  # 0 where a class is predicted nowhere
     recall = -(hit / positives.clamp(min=1)).log()
     specificity = -((negatives - false) / negatives.clamp(min=1)).clamp(min=_TINY).log()
-    of_positives = torch.where(predicted > _TINY, precision, 0.0) + recall
-    return torch.where(positives > 0, of_positives, 0.0) + torch.where(negatives > 0, specificity, 0.0)
+    return torch.where(positives > 0, precision + recall, 0.0) + torch.where(negatives > 0, specificity, 0.0)
 
 
 def _frustum_proportion(p: Tensor, labels: Tensor, tiles: Tensor, count: int) -> Tensor:
