@@ -6,6 +6,7 @@ stages. What is finished is found again: run it once more to go on after a stop.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,20 @@ def run_ablation(
         weights = train_generator(generator_recipe(name, tuple(changes)), root, Path(out) / name)
         folders.append(sample_scenes(sample_recipe(weights, scenes), Path(out) / "scenes" / name, quiet=quiet))
     recipe = EvaluateRecipe(real=root, generated=tuple(folders), names=tuple(variants), encoder=encoder)
-    write_evaluation(evaluate(recipe, 1, quiet), table, f"occfactory ablation {root} --out {out} -n {scenes}")
+    command = [
+        "occfactory",
+        "ablation",
+        str(root),
+        "--out",
+        str(out),
+        "-n",
+        str(scenes),
+        "--variants",
+        ",".join(variants),
+    ]
+    command += [] if encoder is None else ["--encoder", str(encoder)]
+    command += [word for change in changes for word in ("--set", change)]
+    write_evaluation(evaluate(recipe, 1, quiet), table, shlex.join(command))
     return table
 
 

@@ -88,7 +88,6 @@ def train_generator(
     """Train a generator on a root's training split; the folder of its weights. Raises InputError.
 
     start: a folder of weights to begin with, such as those of a longer run at a higher rate; None: random ones.
-
     stages: these alone (several processes may train one each); the weights are saved by the run that names all or
     none, which takes up what the others finished.
     """
@@ -112,15 +111,15 @@ def sample_scenes(
     plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True),), recipe, Path(out), shards)
     grid = load_generator(recipe.weights).grid
     layout = {"train": ["00"], "val": [], "test": []}
+
+    def finish() -> None:
+        write_layout(plan.out, grid, layout)
+
     with PlanProgress(plan, quiet) as progress:
-        run_plan(plan, engine, workers, progress, finish=lambda: _ignore(write_layout(plan.out, grid, layout)))
+        run_plan(plan, engine, workers, progress, finish=finish)
     rate = recipe.samples / max(progress.elapsed_s, 1e-9)
     progress.report(f"{plan.out}: {recipe.samples} scenes, {rate:.2f} scenes/s")
     return plan.out
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 def sample_recipe(weights: Path, samples: int, seed: int = 0, complete: bool = False) -> SampleRecipe:

@@ -22,6 +22,7 @@ from pipeline.diffusion.stage import Held, Stage, StageConfig, StageData
 from pipeline.generators.protocol import Known
 from pipeline.generators.volumes import (
     SamplingConfig,
+    allowed_classes,
     batches_of,
     check_draws,
     digest_of_labels,
@@ -194,24 +195,19 @@ class CompD3PM:
         conditions = tensor(coarse.background, device), tensor(coarse.foreground, device)
         held = None
         if known is not None:
-            held = held_of(np.stack([k.labels for k in known]), np.stack([self._allowed(k) for k in known]), device)
+            held = held_of(
+                np.stack([k.labels for k in known]), allowed_classes(known, len(self.taxonomy.classes)), device
+            )
         with threads(settings.threads):
             streams = self._streams(seeds, "fusion")
             drawn = self._stage("fusion").sample(streams, conditions, held, settings.fine_steps, settings.draws())
         return drawn.cpu().numpy().astype(np.uint8)
 
-    def _allowed(self, known: Known) -> Bool[np.ndarray, "k"]:
-        allowed = np.ones(len(self.taxonomy.classes), bool)
-        if known.classes is not None:
-            allowed[1:] = False
-            allowed[list(known.classes)] = True
-        return allowed
-
     def _held_coarse(self, seeds: list[int], known: list[Known] | None) -> tuple[Held, Held]:
         device, things = self.config.sampling.torch_device(), self.is_foreground[: len(self.taxonomy.classes)]
         if known is None:
             known = [Known(np.full(self.grid.shape, IGNORE, np.uint8))] * len(seeds)
-        allowed = np.stack([self._allowed(k) for k in known])
+        allowed = allowed_classes(known, len(self.taxonomy.classes))
         coarse = self.coarse(np.stack([k.labels for k in known]))
         free = np.stack([share_in_block(k.labels == IGNORE, self.block) > 0.5 for k in known])
         back = np.where(free, np.uint8(IGNORE), coarse.background)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -107,6 +107,16 @@ def check_draws(n: int, seeds: Sequence[int], known: Sequence[Known] | None, gri
         named = [int(scene.labels[scene.labels != IGNORE].max(initial=0)), *(scene.classes or ())]
         if unknown := [label for label in named if not 0 <= label < classes]:
             raise InputError("known voxels", f"class ids of 0..{classes - 1}, or 255 to be generated", str(unknown[0]))
+
+
+def allowed_classes(known: Sequence[Known], classes: int) -> Bool[np.ndarray, "b k"]:
+    """What each scene's generated voxels may become: empty, and `Known.classes` or any of the K."""
+    rows = np.ones((len(known), classes), bool)
+    for row, scene in zip(rows, known, strict=True):
+        if scene.classes is not None:
+            row[1:] = False
+            row[list(scene.classes)] = True
+    return rows
 
 
 def held_of(labels: UInt8[np.ndarray, "b x y z"], allowed: np.ndarray, device: torch.device) -> Held:

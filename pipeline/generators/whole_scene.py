@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.diffusion.sampling import generators
@@ -21,6 +21,7 @@ from pipeline.diffusion.stage import Stage, StageConfig, StageData
 from pipeline.generators.protocol import Known
 from pipeline.generators.volumes import (
     SamplingConfig,
+    allowed_classes,
     batches_of,
     check_draws,
     digest_of_labels,
@@ -112,7 +113,9 @@ class WholeScene:
         settings, device = self.config.sampling, self.config.sampling.torch_device()
         held = None
         if known is not None:
-            held = held_of(np.stack([k.labels for k in known]), np.stack([self._allowed(k) for k in known]), device)
+            held = held_of(
+                np.stack([k.labels for k in known]), allowed_classes(known, len(self.taxonomy.classes)), device
+            )
         with threads(settings.threads):
             conditions = (self._draw_coarse(seeds, known),) if self.config.coarse else ()
             steps = settings.fine_steps if self.config.coarse else settings.steps
@@ -128,16 +131,9 @@ class WholeScene:
             labels = np.stack([k.labels for k in known])
             free = np.stack([share_in_block(volume == IGNORE, self.block) > 0.5 for volume in labels])
             blocks = np.where(free, np.uint8(IGNORE), self.coarse(labels))
-            held = held_of(blocks, np.stack([self._allowed(k) for k in known]), device)
+            held = held_of(blocks, allowed_classes(known, len(self.taxonomy.classes)), device)
         streams = self._streams(seeds, "coarse")
         return self._stage("coarse").sample(streams, (), held, self.config.sampling.steps, self.config.sampling.draws())
-
-    def _allowed(self, known: Known) -> Bool[np.ndarray, "k"]:
-        allowed = np.ones(len(self.taxonomy.classes), bool)
-        if known.classes is not None:
-            allowed[1:] = False
-            allowed[list(known.classes)] = True
-        return allowed
 
     def _stage(self, name: str) -> Stage:
         stage = self.stages[name]
