@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from jaxtyping import UInt8
+
 from pipeline.datasets import carla_sc, craft3d, kitti_360, occ3d, semantic_kitti
 from pipeline.datasets.statistics import Countable
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -30,7 +34,8 @@ class Format:
     """A format by name. marks: one of these (globs) lies in its root; grid: the one it is bound to, None = any.
 
     origin_height_m: its frame's origin above the road [m]; numbered: frames are called by up to ten digits; notes:
-    what its reader can't keep, in words.
+    what its reader can't keep, in words; camera(root, sequence, frame) and image(...): of a frame, None where there
+    are no images to go with the voxels.
     write_scene(root, split, sequence, frame, scene) and write_root(root, grid, {split: sequences}) return the paths
     written; None where the format can't be written from scenes.
     """
@@ -43,6 +48,8 @@ class Format:
     origin_height_m: float = 0.0
     numbered: bool = True
     notes: tuple[str, ...] = ()
+    camera: Callable[[Path, str, str], Camera] | None = None
+    image: Callable[[Path, str, str], UInt8[np.ndarray, "h w 3"]] | None = None
     write_scene: Callable[[Path, str, str, str, Scene], Sequence[str]] | None = None
     write_root: Callable[[Path, VoxelGrid, Mapping[str, Sequence[str]]], Sequence[str]] | None = None
 
@@ -98,6 +105,8 @@ FORMATS: Mapping[str, Format] = {
             ("sequences",),
             semantic_kitti.open_root,
             origin_height_m=1.73,
+            camera=semantic_kitti.read_camera,
+            image=semantic_kitti.read_frame_image,
             write_scene=_kitti_scene,
             write_root=semantic_kitti.write_layout,
         ),
@@ -107,6 +116,8 @@ FORMATS: Mapping[str, Format] = {
             ("data_2d_raw",),
             kitti_360.open_root,
             origin_height_m=1.73,
+            camera=kitti_360.read_camera,
+            image=kitti_360.read_frame_image,
             write_scene=_kitti_360_scene,
             write_root=kitti_360.write_layout,
         ),
