@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.datasets.semantic_kitti import PUBLISHED_SPLITS, KittiRoot, frame_path, open_root
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import atomic_path
+from pipeline.scene.grid import SEMANTIC_KITTI_GRID
 from pipeline.scene.taxonomy import IGNORE
 from ssc_eval.predictions import FOLDER, SUFFIX, Key, Progress, check_files, prediction_path
 
@@ -64,6 +65,12 @@ def required(root: KittiRoot) -> tuple[Key, ...]:
             raise InputError(root.path, expected, f"none in {sequence}", "the benchmark scores all of them")
         found += keys
     return tuple(found)
+
+
+def strange_grid(root: Path) -> str:
+    """Why the benchmark's server won't score predictions of ROOT's grid, "" if it will."""
+    grid = open_root(root).grid
+    return "" if grid == SEMANTIC_KITTI_GRID else f"of another grid than the benchmark's: {grid.shape}"
 
 
 def folders() -> list[str]:
