@@ -1,0 +1,91 @@
+"""A trained network on a dataset: labels frame by frame, raw-id files as the benchmark wants them, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from pipeline.datasets.voxel_files import write_raw_labels
+from pipeline.scene.files import require_empty, safe_join
+from pipeline.scene.taxonomy import EMPTY
+from ssc_eval.metrics import Tally, empty_tally, tally_frame
+from ssc_eval.monoscene import LOGITS, MonoScene
+from ssc_eval.samples import Source, SscDataset
+from ssc_eval.views import ImageKind
+from ssc_eval.weights import check_fits, load_ssc, samples_config
+
+
+def predictions(model: MonoScene, dataset: SscDataset, batch: int) -> Iterator[tuple[int, UInt8[np.ndarray, "x y z"]]]:
+    """(number in dataset.keys, class ids) of every frame in order, in the network's present mode. Raises InputError."""
+    for start in range(0, len(dataset.keys), batch):
+        numbers = range(start, min(start + batch, len(dataset.keys)))
+        labels = predicted(model, *views_of(model, dataset, numbers))
+        yield from zip(numbers, labels, strict=True)
+
+
+def views_of(model: MonoScene, dataset: SscDataset, numbers: range) -> tuple[Tensor, Tensor]:
+    """Images and pixels of some frames, on the network's device. Raises InputError."""
+    device = next(model.parameters()).device
+    views = [dataset.view(number, None) for number in numbers]
+    image, pixels = (torch.stack([view[name] for view in views]).to(device) for name in ("image", "pixels"))
+    return image, pixels
+
+
+def predicted(model: MonoScene, image: Tensor, pixels: Tensor) -> UInt8[np.ndarray, "b x y z"]:
+    """The most probable class of every voxel."""
+    with torch.no_grad():
+        return model(image, pixels)[LOGITS].argmax(1).to(torch.uint8).cpu().numpy()
+
+
+def tally_network(model: MonoScene, dataset: SscDataset, batch: int) -> Tally:
+    """Scores of a network on all frames of a dataset, in and out of view too; in eval mode, its mode stays.
+
+    Raises InputError.
+    """
+    classes, mode = len(dataset.taxonomy.classes), model.training
+    total = empty_tally(dataset.grid, classes, with_view=True)
+    model.eval()
+    for number, labels in predictions(model, dataset, batch):
+        target = dataset.labels(number)
+        total += tally_frame(target, labels, dataset.grid, classes, dataset.in_view(number))
+    model.train(mode)
+    return total
+
+
+def opened(
+    weights: Path, root: Path, split: str, labelled: bool, frames: int | None = None, image: ImageKind = "image"
+) -> tuple[MonoScene, SscDataset]:
+    """A trained network and a split's frames as it takes them. Raises InputError."""
+    model, card = load_ssc(weights)
+    source = Source(root=root, split=split, frames=frames, image=image)
+    dataset = SscDataset((source,), samples_config(weights, card), 0, model.config, labelled)
+    check_fits(weights, card, dataset.roots[0])
+    return model, dataset
+
+
+def evaluate_network(
+    weights: Path, root: Path, split: str, *, batch: int = 1, frames: int | None = None, image: ImageKind = "image"
+) -> Tally:
+    """Scores of saved weights on a labelled split; frames: a fixed choice of so many. Raises InputError."""
+    return tally_network(*opened(weights, root, split, True, frames, image), batch)
+
+
+def predict(weights: Path, root: Path, split: str, out: Path, batch: int = 1, *, image: ImageKind = "image") -> Path:
+    """Write OUT/sequences/XX/predictions/NNNNNN.label, uint16 raw ids, of every frame of a split; OUT.
+
+    OUT must be new or empty. A GPU is used where there is one. Raises InputError.
+    """
+    require_empty(out)
+    model, dataset = opened(weights, root, split, False, image=image)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    for number, labels in predictions(model, dataset, batch):
+        _, sequence, frame = dataset.keys[number]
+        raw = dataset.taxonomy.to_raw(labels, ignore_raw=dataset.taxonomy.raw_ids[EMPTY])
+        write_raw_labels(safe_join(out, f"sequences/{sequence}/predictions/{frame}.label"), raw)
+    return Path(out)

@@ -1,0 +1,226 @@
+"""Training of the SSC network: sources -> weights and a card; and the first check of custom data, one frame overfitted.
+
+The loop is pipeline.learning's: resumed after a kill to the same bits, on one or many devices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from pipeline.datasets.statistics import class_weights
+from pipeline.learning.checkpoint import load_model
+from pipeline.learning.config import Schedule, TrainConfig
+from pipeline.learning.loop import Loss, train
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import digest_of
+from ssc_eval.batch_norm import reestimate_batch_norm
+from ssc_eval.inference import evaluate_network, predict, predicted, tally_network, views_of
+from ssc_eval.losses import monoscene_losses, relation_targets
+from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
+from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
+from ssc_eval.samples import SampleConfig, Source, SscDataset
+from ssc_eval.weights import load_ssc, save_ssc
+
+__all__ = [  # the other modules' names are part of this one's interface
+    "SscConfig",
+    "evaluate_network",
+    "load_ssc",
+    "overfit_frame",
+    "predict",
+    "reestimate_batch_norm",
+    "ssc_loss",
+    "train_ssc",
+]
+REACHED = 0.95  # IoU and mIoU of a frame that was overfitted
+
+
+class SscConfig(BaseModel):
+    """One training run, whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    network: MonoSceneConfig
+    samples: SampleConfig
+    training: TrainConfig  # its seed is the run's
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)]
+    start: Path | None = None  # weights to begin with, such as those trained on synthetic data
+    validation: Source | None = None  # held-out frames, scored every training.validate_every steps
+    adapt: Source | None = None  # its images (no labels) give the batch norms' statistics after training
+
+
+def train_ssc(config: SscConfig, out: Path) -> Path:
+    """Train, or go on training, in `out`; the folder of weights, OUT/weights. Raises InputError."""
+    training = config.training.model_copy(update={"seed": config.seed})
+    dataset = SscDataset(config.sources, config.samples, config.seed, config.network)
+    held_out = _dataset(config, config.validation)
+    model = build(config.network, dataset.grid, len(dataset.taxonomy.classes), config.seed)
+    if config.start is not None:
+        load_model(config.start, model)
+    counts = dataset.class_voxels()
+    about = {
+        "sources": _described(dataset),
+        "class_voxels": counts.tolist(),
+        "frequencies_digest": digest_of(counts.tolist()),
+        "seed": config.seed,
+        "start": config.start is not None,
+    }
+    done = train(
+        model,
+        ssc_loss(torch.from_numpy(class_weights(counts)).float()),
+        dataset,
+        training,
+        out,
+        validate=None if held_out is None else lambda network, _: _scored(network, held_out),
+        data_digest=digest_of([about, config.samples.model_dump(mode="json")]),
+    )
+    load_model(done.checkpoint, model)  # the average, where there is one
+    adapt = _dataset(config, config.adapt, labelled=False)
+    if adapt is not None:
+        batches = range(0, len(adapt.keys), training.batch_size)
+        ends = [range(first, min(first + training.batch_size, len(adapt.keys))) for first in batches]
+        reestimate_batch_norm(model, (views_of(model, adapt, numbers) for numbers in ends))
+    weights = Path(out) / "weights"
+    if _is_main():
+        more = {"training": training.model_dump(mode="json"), "steps": done.steps, "adapted": adapt is not None}
+        save_ssc(weights, model, config.samples, dataset, {**about, **more})
+    return weights
+
+
+def _dataset(config: SscConfig, source: Source | None, labelled: bool = True) -> SscDataset | None:
+    if source is None:
+        return None
+    return SscDataset((source,), config.samples, config.seed, config.network, labelled)
+
+
+def _described(dataset: SscDataset) -> list[dict[str, Any]]:
+    """The sources without the paths of this machine."""
+    return [
+        {**source.model_dump(mode="json", exclude={"root"}), "name": source.root.name, "digest": digest_of(chosen)}
+        for source, chosen in zip(dataset.sources, dataset.chosen, strict=True)
+    ]
+
+
+def _is_main() -> bool:
+    parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not parallel or torch.distributed.get_rank() == 0
+
+
+def ssc_loss(weights: Tensor) -> Loss:
+    """MonoScene's losses, summed, on batches of SscDataset; weights: of the cross-entropy by class."""
+
+    def loss(model: nn.Module, batch: Mapping[str, Tensor], _: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        found = model(batch["image"], batch["pixels"])
+        terms = monoscene_losses(
+            found[LOGITS],
+            batch["labels"],
+            weights.to(batch["image"].device),
+            batch.get("tiles"),
+            found.get(RELATION_LOGITS),
+            relation_targets(batch["coarse"]) if RELATION_LOGITS in found else None,
+        )
+        return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
+
+    return loss
+
+
+def _scored(model: nn.Module, dataset: SscDataset) -> dict[str, float]:
+    assert isinstance(model, MonoScene)
+    whole = region_scores(tally_network(model, dataset, 1).of(ALL), dataset.taxonomy.classes)
+    return {name: float(whole[name]) for name in ("iou", "miou", "precision", "recall")}
+
+
+class _LearntError(Exception):
+    """No error: ends an overfit early, out of the loop's validation."""
+
+
+class _OneFrame:
+    """The same unaugmented sample at every draw."""
+
+    def __init__(self, dataset: SscDataset, number: int):
+        self.dataset, self.number = dataset, number
+        self.sample, self.in_view = dataset[number], dataset.in_view(number)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int, /) -> dict[str, Tensor]:
+        return self.sample
+
+    def scored(self, model: MonoScene) -> dict[str, Any]:
+        """Scores over voxels in view; batch norms use the frame's own statistics, as in training."""
+        device = next(model.parameters()).device
+        view = (self.sample["image"][None].to(device), self.sample["pixels"][None].to(device))
+        mode = model.training
+        labels = predicted(model.train(), *view)[0]
+        model.train(mode)
+        target, classes = self.sample["labels"].numpy(), self.dataset.taxonomy.classes
+        tally = tally_frame(target, labels, self.dataset.grid, len(classes), self.in_view)
+        found = region_scores(tally.of(IN_VIEW), classes)
+        scores = {"iou": found["iou"], "miou": found["miou_present"]}
+        return {**scores, "voxels": found["voxels"], "classes": found["present"]}
+
+
+def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_every: int = 25) -> dict[str, Any]:
+    """Learn one frame ("SEQUENCE/NAME") by heart, until IoU and mIoU pass 95 % or the config's steps are done.
+
+    Both are over voxels in view, mIoU over the classes present there. Network, image, steps, rate, threads and
+    precision are the config's; no augmentation, a batch of one. Returns iou, miou, voxels (scored and in view), classes
+    (names of those present), steps, seconds, reached. Raises InputError.
+    """
+    dataset = SscDataset((Source(root=root, split=split),), config.samples, config.seed, config.network)
+    one = _OneFrame(dataset, _number_of(dataset, split, frame))
+    counts = np.bincount(one.sample["labels"].numpy().ravel(), minlength=256)[: len(dataset.taxonomy.classes)]
+    model = build(config.network, dataset.grid, len(counts), config.seed)
+    result: dict[str, Any] = {"steps": 0}
+    began = time.perf_counter()
+
+    def check(network: nn.Module, _: torch.Generator) -> dict[str, float]:
+        assert isinstance(network, MonoScene)
+        result.update(one.scored(network), steps=min(result["steps"] + check_every, total))
+        if min(result["iou"], result["miou"]) > REACHED:
+            raise _LearntError
+        return {"iou": result["iou"], "miou": result["miou"]}
+
+    training = _one_frame_training(config, check_every)
+    total = training.total_steps(1)
+    loss = ssc_loss(torch.from_numpy(class_weights(counts.astype(np.float64))).float())
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_LearntError):
+        train(model, loss, one, training, Path(folder), validate=check)
+    reached = min(result["iou"], result["miou"]) > REACHED
+    return {**result, "seconds": time.perf_counter() - began, "reached": reached}
+
+
+def _number_of(dataset: SscDataset, split: str, frame: str) -> int:
+    names = [f"{key.sequence}/{key.frame}" for key in dataset.keys]
+    if frame not in names:
+        some = ", ".join(names[:3])
+        raise InputError(dataset.roots[0].path, f"a labelled frame of split {split}, such as {some}", repr(frame))
+    return names.index(frame)
+
+
+def _one_frame_training(config: SscConfig, check_every: int) -> TrainConfig:
+    """The config's training with a batch of one, a constant rate, no decay and no average."""
+    changes = {
+        "seed": config.seed,
+        "steps": config.training.total_steps(1),
+        "epochs": None,
+        "batch_size": 1,
+        "accumulation": 1,
+        "weight_decay": 0.0,
+        "schedule": Schedule(),
+        "ema_decay": None,
+        "workers": 0,
+        "validate_every": check_every,
+        "checkpoint_every": 1 << 30,
+    }
+    return config.training.model_copy(update=changes)
