@@ -1,0 +1,1 @@
+"""Images from views: control images, prompts, ControlNet, structure checks; the only importer of diffusers."""
