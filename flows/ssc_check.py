@@ -1,0 +1,104 @@
+"""`ssc check`: is a root fit for training? Labels, masks, calibration, axes; then whether one frame can be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.ssc_check_axes import Shown, check_axes, overlay_sheet, shown_frames
+from flows.ssc_check_files import (
+    Finding,
+    FrameFacts,
+    check_calibration,
+    check_images,
+    check_labels,
+    check_masks,
+    check_order,
+    check_up,
+    check_view,
+    frame_facts,
+)
+from pipeline.datasets.image_files import write_image
+from pipeline.datasets.kitti_root import KittiRoot
+from pipeline.scene.errors import InputError
+from ssc_eval.predictions import Key, Truth, open_truth
+
+DRAWN = 6  # frames on the picture
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """A root to check: its files, and the split whose frames are looked at."""
+
+    files: KittiRoot
+    truth: Truth
+
+
+def open_for_check(path: Path, split: str) -> Root:
+    """Raises InputError on a root that isn't made of sequences with images, or has no labelled frame in the split."""
+    truth = open_truth(path, split)
+    if not isinstance(truth.dataset, KittiRoot) or truth.form.camera is None:
+        raise InputError(path, "a dataset with cameras", truth.form.name, "occfactory convert ROOT --to semantic_kitti")
+    return Root(truth.dataset, truth)
+
+
+def check_root(
+    root: Root, frames: int, picture: Path | None, progress: Progress = lambda done, total: None
+) -> Iterator[Finding]:
+    """Findings one by one; writes the overlay picture. What can't be looked at after a fault is left out.
+
+    Files of every labelled frame of every split are read; `frames` of them, evenly spaced over the split, are rendered.
+    """
+    yield check_images(root.files, root.truth.split)
+    facts = all_facts(root.files, progress)
+    labels = check_labels(root.files, facts)
+    yield labels
+    yield from check_masks(root.files, facts)
+    if labels.verdict == "FAULT":
+        return
+    keys = _spread(root.truth.keys, frames)
+    yield check_order(root.files, keys)
+    yield check_up(facts)
+    yield from _before_cameras(root.truth, frames, keys, picture)
+
+
+def all_facts(root: KittiRoot, progress: Progress = lambda done, total: None) -> list[FrameFacts]:
+    """Of every labelled frame of every split."""
+    keys = [key for split in root.splits for key in root.frames(split) if key[1] in root.sequences[key[0]].labelled]
+    facts = []
+    for done, key in enumerate(keys, 1):
+        facts.append(frame_facts(root, key))
+        progress(done, len(keys))
+    return facts
+
+
+def _before_cameras(truth: Truth, frames: int, keys: list[Key], picture: Path | None) -> Iterator[Finding]:
+    calibration = check_calibration(truth, keys)
+    yield calibration
+    try:
+        shown = shown_frames(truth, frames)
+    except InputError as error:
+        yield Finding("axes", "FAULT", str(error))
+        return
+    yield check_view(truth, [frame.key for frame in shown], lambda key: truth.dataset.scene(*key).occupied)
+    yield from check_axes(shown)
+    if picture is not None:
+        yield write_overlay(truth, shown, picture)
+
+
+def write_overlay(truth: Truth, shown: list[Shown], picture: Path) -> Finding:
+    """Draw the first frames; says where."""
+    drawn = [shown[place] for place in _spread(range(len(shown)), DRAWN)]
+    write_image(
+        picture, overlay_sheet(drawn, f"{truth.path.resolve().name}, split {truth.split}: voxels on photographs")
+    )
+    return Finding("picture", "ok", f"{picture}: projected voxels on {len(drawn)} photographs")
+
+
+def _spread(things: Any, count: int) -> list[Any]:
+    last = len(things) - 1
+    places = sorted({round(k * last / max(count - 1, 1)) for k in range(count)}) if count <= last else range(last + 1)
+    return [things[place] for place in places]
