@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +60,12 @@ def tally_network(model: MonoScene, dataset: SscDataset, batch: int) -> Tally:
 def opened(
     weights: Path, root: Path, split: str, labelled: bool, frames: int | None = None, image: ImageKind = "image"
 ) -> tuple[MonoScene, SscDataset]:
-    """A trained network and a split's frames as it takes them. Raises InputError."""
+    """A trained network, on a GPU where there is one, and a split's frames as it takes them. Raises InputError."""
     model, card = load_ssc(weights)
     source = Source(root=root, split=split, frames=frames, image=image)
     dataset = SscDataset((source,), samples_config(weights, card), 0, model.config, labelled)
     check_fits(weights, card, dataset.roots[0])
-    return model, dataset
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), dataset
 
 
 def evaluate_network(
@@ -75,17 +75,25 @@ def evaluate_network(
     return tally_network(*opened(weights, root, split, True, frames, image), batch)
 
 
-def predict(weights: Path, root: Path, split: str, out: Path, batch: int = 1, *, image: ImageKind = "image") -> Path:
+def predict(
+    weights: Path,
+    root: Path,
+    split: str,
+    out: Path,
+    batch: int = 1,
+    *,
+    image: ImageKind = "image",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
     """Write OUT/sequences/XX/predictions/NNNNNN.label, uint16 raw ids, of every frame of a split; OUT.
 
-    OUT must be new or empty. A GPU is used where there is one. Raises InputError.
+    OUT must be new or empty. Raises InputError.
     """
     require_empty(out)
     model, dataset = opened(weights, root, split, False, image=image)
-    if torch.cuda.is_available():
-        model = model.cuda()
     for number, labels in predictions(model, dataset, batch):
         _, sequence, frame = dataset.keys[number]
         raw = dataset.taxonomy.to_raw(labels, ignore_raw=dataset.taxonomy.raw_ids[EMPTY])
         write_raw_labels(safe_join(out, f"sequences/{sequence}/predictions/{frame}.label"), raw)
+        progress(number + 1, len(dataset.keys))
     return Path(out)

@@ -1,4 +1,4 @@
-"""A small SemanticKITTI-layout root of one's own making: a ground, boxes on it, and the photographs' colours of both."""
+"""A small SemanticKITTI-layout root: a ground with boxes on it, and images that show both in their colours."""
 
 from __future__ import annotations
 
