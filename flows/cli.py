@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import edit_cli, evaluate_cli, flow_cli, scene_cli
+from flows import edit_cli, evaluate_cli, factory_cli, flow_cli, scene_cli
 from flows.quiet import quiet_environment
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID
@@ -281,6 +281,7 @@ scene_cli.register(app)
 edit_cli.register(app)
 evaluate_cli.register(app)
 flow_cli.register(app)
+factory_cli.register(app)
 
 
 def main() -> None:

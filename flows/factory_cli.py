@@ -1,0 +1,44 @@
+"""The command `rebuild`: options in, one library call, a few lines out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("rebuild")(rebuild)
+
+
+def rebuild(
+    directory: Annotated[Path, typer.Argument(help="A finished build, or a folder with its manifest.json alone.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder to build in; new, empty, or of the same run.")],
+    root: Annotated[Path | None, typer.Option(help="The dataset or weights that the recipe reads.")] = None,
+    engine: Annotated[Literal["prefect", "none"], typer.Option(help="A Prefect flow, or a plain loop.")] = "none",
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = os.cpu_count() or 1,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Make a build again from its manifest, and compare. Exit status 1 names the first file that came out otherwise.
+
+    \b
+    Examples:
+      occfactory rebuild runs/demo --out runs/demo_again
+      occfactory rebuild runs/kitti --root /data/semantic_kitti --out runs/kitti_again
+    """
+    from flows.rebuild import rebuild_dataset
+
+    found = rebuild_dataset(directory, out, root, engine, workers, quiet)
+    for line in found.versions:
+        typer.echo(f"version: {line}")
+    if not found.differences:
+        typer.echo(f"{out}: the same {found.files} files, byte for byte")
+        return
+    path, fault = found.differences[0]
+    more = len(found.differences) - 1
+    typer.echo(f"{path}: {fault}" + (f"; {more} more differ" if more else ""))
+    raise typer.Exit(1)

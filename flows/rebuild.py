@@ -1,0 +1,80 @@
+"""`occfactory rebuild`: make a build again from its manifest alone, and compare the two file by file."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flows.build import PACKAGES, build_dataset
+from flows.engine import Engine
+from flows.recipes import BuildRecipe, validated, weights_digest
+from pipeline.datasets.manifest import Manifest, read_manifest
+from pipeline.scene.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """differences: (path, what differs), empty if the bytes are the same; versions: packages that are others now."""
+
+    files: int
+    differences: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...]
+
+
+def rebuild_dataset(
+    directory: Path, out: Path, root: Path | None = None, engine: Engine = "none", workers: int = 1, quiet: bool = True
+) -> Rebuilt:
+    """Build the manifest's recipe anew in `out`. root: the dataset or weights that the recipe reads, if it reads one.
+
+    Raises InputError (no manifest, other weights, a recipe of another version of occfactory), JobError.
+    """
+    manifest = read_manifest(directory)
+    if Path(out).resolve() == Path(directory).resolve():
+        raise InputError("--out", "another folder than the build's own", str(out))
+    recipe = recipe_of(manifest, directory, root)
+    build_dataset(recipe, out, engine, workers, quiet)
+    return compared(manifest, read_manifest(out))
+
+
+def recipe_of(manifest: Manifest, directory: Path, root: Path | None) -> BuildRecipe:
+    """The manifest's recipe, with the path it reads from put back. Raises InputError."""
+    table: dict[str, Any] = {**manifest.recipe, "source": dict(manifest.recipe.get("source") or {})}
+    reads = {"split": "root", "generator": "weights"}.get(str(table["source"].get("kind")))
+    if (reads is None) != (root is None):
+        raise InputError("--root", f"the folder of the recipe's {reads}" if reads else "none", str(root or "none"))
+    if reads is not None and root is not None:
+        table["source"][reads] = root
+    if reads == "weights" and root is not None and weights_digest(root) != table["source"].get("weights_digest"):
+        expected = str(table["source"].get("weights_digest"))[:12]
+        raise InputError(root, f"the weights of the build, {expected}...", weights_digest(root)[:12])
+    recipe = validated(BuildRecipe, table)
+    if recipe.digest() != manifest.recipe_digest:
+        remedy = f"install occfactory {manifest.versions.get('occfactory', '')}".strip()
+        raise InputError(directory, f"recipe digest {manifest.recipe_digest[:12]}", recipe.digest()[:12], remedy)
+    return recipe
+
+
+def compared(before: Manifest, after: Manifest) -> Rebuilt:
+    """What of the first isn't the same in the second, by path."""
+    old, new = ({file.path: file for file in manifest.files} for manifest in (before, after))
+    found = []
+    for path in sorted(old.keys() | new.keys()):
+        if path not in new:
+            found.append((path, "was not built again"))
+        elif path not in old:
+            found.append((path, "was not in the first build"))
+        elif old[path] != new[path]:
+            what = f"SHA-256 {old[path].sha256[:12]}, now {new[path].sha256[:12]}"
+            found.append((path, f"{old[path].bytes} bytes, {what} of {new[path].bytes} bytes"))
+    if before.samples != after.samples:
+        found.append(("manifest.json", "records other samples"))
+    now = {"python": platform.python_version(), **{name: version(name) for name in ("occfactory", *PACKAGES)}}
+    versions = tuple(
+        f"{name} was {was}, now {now.get(name, 'not there')}"
+        for name, was in before.versions.items()
+        if now.get(name) != was
+    )
+    return Rebuilt(len(old), tuple(found), versions)
