@@ -1,0 +1,56 @@
+"""The constant prior: every voxel's most frequent class in the training frames, whatever the image shows.
+
+The floor of every table: street scenes look alike, so this alone scores well on road, sidewalk and the like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.scene.errors import InputError
+from pipeline.scene.taxonomy import IGNORE
+from ssc_eval.metrics import Tally, empty_tally, tally_frame
+from ssc_eval.samples import SscDataset
+
+
+def constant_prior(labels: Iterable[UInt8[np.ndarray, "x y z"]], classes: int) -> UInt8[np.ndarray, "x y z"]:
+    """Every voxel's most frequent class over the frames that score it; of equals the lowest, empty where none does.
+
+    Raises InputError without frames, on frames of different shapes, and on labels not below `classes`.
+    """
+    counts = None
+    for frame in labels:
+        if counts is None:
+            shape = frame.shape
+            counts, voxels = np.zeros((classes, frame.size), np.int32), np.arange(frame.size)
+        if frame.shape != shape:
+            raise InputError("constant prior", f"frames of shape {shape}", str(frame.shape))
+        flat = frame.ravel()
+        scored = flat != IGNORE
+        if flat[scored].max(initial=0) >= classes:
+            raise InputError("constant prior", f"labels below {classes}, or 255", str(flat[scored].max()))
+        counts[flat[scored], voxels[scored]] += 1  # each voxel once
+    if counts is None:
+        raise InputError("constant prior", "one frame or more", "none")
+    return counts.argmax(0).astype(np.uint8).reshape(shape)
+
+
+def prior_of(dataset: SscDataset) -> UInt8[np.ndarray, "x y z"]:
+    """The prior of a dataset's chosen frames. Raises InputError."""
+    labels = (dataset.labels(number) for number in range(len(dataset.keys)))
+    return constant_prior(labels, len(dataset.taxonomy.classes))
+
+
+def tally_prior(prior: UInt8[np.ndarray, "x y z"], dataset: SscDataset) -> Tally:
+    """Scores of the same prediction on all frames, in and out of view too, as inference.tally_network's.
+
+    Raises InputError.
+    """
+    classes = len(dataset.taxonomy.classes)
+    total = empty_tally(dataset.grid, classes, with_view=True)
+    for number in range(len(dataset.keys)):
+        total += tally_frame(dataset.labels(number), prior, dataset.grid, classes, dataset.in_view(number))
+    return total
