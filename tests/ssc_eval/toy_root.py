@@ -34,7 +34,7 @@ def toy_labels(rng: np.random.Generator, grid: VoxelGrid = GRID) -> np.ndarray:
     for side in (0, y - 2):
         start = int(rng.integers(0, x // 2))
         labels[start : start + x // 3, side : side + 2, 2 : int(rng.integers(4, z))] = 13
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
         place = int(rng.integers(2, x - 4))
         labels[place : place + 3, y // 2 : y // 2 + 2, 2:4] = 1
     labels[:, :, 0] = IGNORE
