@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Literal
 
 from flows.quiet import make_prefect_home
-from flows.shards import WORK, Plan, Result, drop_intermediate, run_job
+from flows.shards import WORK, Plan, Recipe, Result, drop_intermediate, run_job
 from pipeline.datasets.checked_files import read_json
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import write_json
 
 Engine = Literal["prefect", "none"]
 OnResult = Callable[[Result], None]
+PLAN_NAME = "plan.json"  # in a folder's WORK: what it is for
 WAVE_SHARDS = 8  # shards in flight a worker: bounds intermediate files
 
 
@@ -123,10 +125,17 @@ def _end_with_parent(parent: int) -> None:
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the output folder; a second build into it is refused."""
-    work = Path(out) / WORK
+    with locked_file(Path(out) / WORK / "lock", out):
+        yield
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, out: Path | None = None) -> Iterator[None]:
+    """Hold a lock file of the folder `out` (default: the file's own). Raises InputError if another process holds it."""
+    out = out or path.parent
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = open(work / "lock", "a")  # noqa: SIM115 - held open: the lock ends with the process
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a")  # noqa: SIM115 - held open: the lock ends with the process
     except OSError as error:
         raise InputError(out, "a folder that can be written", str(error)) from None
     with handle:
@@ -137,9 +146,17 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
+def is_of_recipe(out: Path, recipe: Recipe) -> bool:
+    """Whether a folder's run, finished or not, is of this recipe."""
+    try:
+        return bool(json.loads((Path(out) / WORK / PLAN_NAME).read_text())["recipe_digest"] == recipe.digest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _pin_recipe(plan: Plan) -> None:
     """A folder belongs to one recipe: a new one is pinned, a different one refused."""
-    path = plan.out / WORK / "plan.json"
+    path = plan.out / WORK / PLAN_NAME
     pinned = {"plan": plan.name, "recipe_digest": plan.recipe.digest()}
     if path.exists():
         found = read_json(path, "what this folder is for")

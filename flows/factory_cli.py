@@ -1,4 +1,4 @@
-"""The command `rebuild`: options in, one library call, a few lines out."""
+"""The commands `rebuild` and `serve`: options in, one library call, a few lines out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
+    """Add the commands to the application."""
     app.command("rebuild")(rebuild)
+    app.command("serve")(serve)
 
 
 def rebuild(
@@ -42,3 +43,30 @@ def rebuild(
     more = len(found.differences) - 1
     typer.echo(f"{path}: {fault}" + (f"; {more} more differ" if more else ""))
     raise typer.Exit(1)
+
+
+def serve(
+    schedule: Annotated[Path, typer.Argument(help="A TOML file of [[build]] tables.")],
+    *,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Of the Prefect server that is started.")] = 4200,
+) -> None:
+    """Build on a schedule until stopped: each build writes a new version, keeps the last ones and links `latest`.
+
+    \b
+    A schedule file:
+      [[build]]
+      name = "nightly"
+      recipe = "town_demo"
+      set = ["samples=200"]
+      out = "runs/nightly"
+      cron = "0 3 * * *"          # or interval_s = 3600
+      timezone = "Europe/Berlin"
+      keep = 3
+      workers = 8
+    \b
+    Example:
+      occfactory serve schedule.toml
+    """
+    from flows.schedule import read_schedule, serve_builds
+
+    serve_builds(read_schedule(schedule), port)
