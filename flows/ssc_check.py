@@ -98,6 +98,29 @@ def write_overlay(truth: Truth, shown: list[Shown], picture: Path) -> Finding:
     return Finding("picture", "ok", f"{picture}: projected voxels on {len(drawn)} photographs")
 
 
+def learn_one(root: Root, recipe: str, changes: tuple[str, ...] = (), frame: str = "") -> Finding:
+    """Whether a recipe's network can learn one frame ("SEQUENCE/NAME", else the split's middle one) by heart.
+
+    Raises InputError on a recipe that doesn't fit the root.
+    """
+    from flows.ssc_recipes import ssc_recipe
+    from ssc_eval.samples import Source
+    from ssc_eval.training import overfit_frame
+
+    truth = root.truth
+    name = frame or "/".join(truth.keys[len(truth.keys) // 2])
+    config = ssc_recipe(recipe, (Source(root=truth.path, split=truth.split),), changes)
+    result = overfit_frame(config, truth.path, truth.split, name)
+    text = (
+        f"{name} to IoU {100 * result['iou']:.1f} %, mIoU {100 * result['miou']:.1f} % over {len(result['classes'])} "
+        f"classes and {result['voxels']:,} voxels in view, {result['steps']} steps, {result['seconds']:.0f} s"
+    )
+    if result["reached"]:
+        return Finding("one frame", "ok", f"learnt {text}")
+    remedy = "more steps (--set training.steps=2000), another --frame, or a larger network; then look at the picture"
+    return Finding("one frame", "FAULT", f"could not be learnt above 95 %: {text}", remedy)
+
+
 def _spread(things: Any, count: int) -> list[Any]:
     last = len(things) - 1
     places = sorted({round(k * last / max(count - 1, 1)) for k in range(count)}) if count <= last else range(last + 1)

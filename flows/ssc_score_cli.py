@@ -1,4 +1,4 @@
-"""The commands `ssc evaluate` and `ssc submission`: options in, one library call, a table or a line out."""
+"""The commands `ssc check`, `ssc evaluate`, `ssc submission` and `ssc pictures`: options in, a few lines out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,55 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def register(ssc: typer.Typer) -> None:
     """Give `ssc` the commands."""
+    ssc.command("check")(check)
     ssc.command("evaluate")(evaluate)
     ssc.command("submission")(submission)
+    ssc.command("pictures")(pictures)
+
+
+def check(
+    root: Root,
+    *,
+    split: Split = "train",
+    frames: Annotated[int, typer.Option(min=1, max=200, help="Frames to render, evenly over the split.")] = 12,
+    out: Annotated[Path, typer.Option("--out", help="The overlay to write, .png or .jpg.")] = Path("ssc_check.png"),
+    overfit: Annotated[bool, typer.Option(help="Learn one frame by heart, as the last check.")] = True,
+    recipe: Annotated[str, typer.Option(help="Of the network that learns: small, published or tiny.")] = "small",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe.")
+    ] = None,
+    frame: Annotated[
+        str, typer.Option(metavar="SEQUENCE/NAME", help="The frame to learn; default: a middle one.")
+    ] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Check a dataset before training: labels, masks, calibration, axes; then whether one frame can be learnt.
+
+    A line a check, ok, note (look at it) or FAULT with what to do; exit status 1 on a fault. Every label is read; axes
+    are judged by photographs, and drawn: look at the picture.
+
+    \b
+    Examples:
+      occfactory ssc check data/runs/town_ssc
+      occfactory ssc check my_root --split val --frames 24 --no-overfit --out overlay.png
+    """
+    from flows.ssc_check import check_root, learn_one, open_for_check
+    from flows.ssc_score import told
+
+    opened = open_for_check(root, split)
+    faults = 0
+    with told("reading labels", quiet) as progress:
+        for finding in check_root(opened, frames, out, progress):
+            print(finding.line(), flush=True)
+            faults += finding.verdict == "FAULT"
+    if overfit and not faults:
+        finding = learn_one(opened, recipe, tuple(changes or ()), frame)
+        print(finding.line())
+        faults += finding.verdict == "FAULT"
+    elif overfit:
+        print("note   one frame    not tried: put the faults right first")
+    if faults:
+        raise typer.Exit(1)
 
 
 def evaluate(
@@ -33,19 +80,23 @@ def evaluate(
         bool, typer.Option("--allow-extra", help="Pass over predictions of frames without labels.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; scores don't depend on it.")] = CORES,
+    report: Annotated[Path | None, typer.Option("--report", help="Folder to write a page with pictures to.")] = None,
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Frames on the page.")] = 8,
     quiet: Quiet = False,
 ) -> None:
     """Score a folder of predictions as the benchmark does, and by range, and in and out of view; a table in Markdown.
 
     \b
     Examples:
-      occfactory ssc evaluate runs/predicted data/runs/town_ssc --out scores.json
+      occfactory ssc evaluate runs/predicted data/runs/town_ssc --out scores.json --report runs/page
       occfactory ssc evaluate theirs /data/semantic_kitti --split val --allow-extra
     """
     from flows.ssc_score import score_folder, to_json, told
-    from pipeline.scene.files import write_json
+    from pipeline.scene.files import require_empty, write_json
     from ssc_eval.metrics import markdown
 
+    if report is not None:
+        require_empty(report)
     with told("scoring", quiet) as progress:
         scored = score_folder(predictions, root, split, allow_extra, workers, progress)
     found = to_json(scored, command())
@@ -54,6 +105,32 @@ def evaluate(
         print(f"Not split into in and out of view: {scored.note}", file=sys.stderr)
     if out is not None:
         write_json(out, found)
+    if report is not None:
+        from flows.ssc_pictures import write_report
+
+        write_report(scored, frames, report, command())
+
+
+def pictures(
+    predictions: Predictions,
+    root: Root,
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The .png or .jpg to write.")],
+    split: Split = "val",
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Frames, evenly over the split.")] = 8,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a contact sheet: input image, prediction and ground truth, from the camera and oblique. No display needed.
+
+    \b
+    Example:
+      occfactory ssc pictures runs/predicted data/runs/town_ssc --out predicted.jpg
+    """
+    from flows.ssc_pictures import write_pictures
+
+    shown = write_pictures(predictions, root, split, frames, out)
+    if not quiet:
+        print(f"{out}: {shown} frames")
 
 
 def submission(
