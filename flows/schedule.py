@@ -15,6 +15,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -125,14 +126,19 @@ def serve_builds(builds: Sequence[ScheduledBuild], port: int = 4200) -> None:
 
 def _deployment(build: ScheduledBuild) -> Any:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.client.schemas.schedules import construct_schedule
-    from prefect.deployments.runner import EntrypointType
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.scheduled import scheduled_build
 
+    schedule: Any = (
+        CronSchedule(cron=build.cron, timezone=build.timezone)
+        if build.cron is not None
+        else IntervalSchedule(interval=timedelta(seconds=build.interval_s or 0), timezone=build.timezone)
+    )
     return scheduled_build.to_deployment(
         name=build.name,
-        schedule=construct_schedule(interval=build.interval_s, cron=build.cron, timezone=build.timezone),
+        schedule=schedule,
         parameters=parameters_of(build),
         description=f"occfactory build {build.recipe}: versions in {build.out}, the last {build.keep} kept",
         entrypoint_type=EntrypointType.MODULE_PATH,
