@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from pipeline.datasets.statistics import class_weights
-from pipeline.learning.checkpoint import load_model
+from pipeline.learning.checkpoint import load_model, read_card
 from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.learning.loop import Loss, train
 from pipeline.scene.errors import InputError
@@ -64,6 +64,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
     dataset = SscDataset(config.sources, config.samples, config.seed, config.network)
     held_out = _dataset(config, config.validation)
     model = build(config.network, dataset.grid, len(dataset.taxonomy.classes), config.seed)
+    lay_out(model)
     if config.start is not None:
         load_model(config.start, model)
     counts = dataset.class_voxels()
@@ -72,7 +73,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         "class_voxels": counts.tolist(),
         "frequencies_digest": digest_of(counts.tolist()),
         "seed": config.seed,
-        "start": config.start is not None,
+        "start": config.start and digest_of(read_card(config.start)["files"]),
     }
     done = train(
         model,
@@ -94,6 +95,11 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         more = {"training": training.model_dump(mode="json"), "steps": done.steps, "adapted": adapt is not None}
         save_ssc(weights, model, config.samples, dataset, {**about, **more})
     return weights
+
+
+def lay_out(model: MonoScene) -> None:
+    """Channels last in the 3D half: its convolutions' backward pass then takes some 2/3 of the time on a CPU."""
+    model.volume.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def _dataset(config: SscConfig, source: Source | None, labelled: bool = True) -> SscDataset | None:
@@ -175,14 +181,15 @@ def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_e
 
     Both are over voxels in view, mIoU over the classes present there. Network, image, steps, rate, threads and
     precision are the config's; no augmentation, a batch of one. Returns iou, miou, voxels (scored and in view), classes
-    (names of those present), steps, seconds, reached. Raises InputError.
+    (names of those present), steps, seconds, cpu_seconds, reached. Raises InputError.
     """
     dataset = SscDataset((Source(root=root, split=split),), config.samples, config.seed, config.network)
     one = _OneFrame(dataset, _number_of(dataset, split, frame))
     counts = np.bincount(one.sample["labels"].numpy().ravel(), minlength=256)[: len(dataset.taxonomy.classes)]
     model = build(config.network, dataset.grid, len(counts), config.seed)
+    lay_out(model)
     result: dict[str, Any] = {"steps": 0}
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
 
     def check(network: nn.Module, _: torch.Generator) -> dict[str, float]:
         assert isinstance(network, MonoScene)
@@ -197,7 +204,8 @@ def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_e
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_LearntError):
         train(model, loss, one, training, Path(folder), validate=check)
     reached = min(result["iou"], result["miou"]) > REACHED
-    return {**result, "seconds": time.perf_counter() - began, "reached": reached}
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
+    return {**result, **took, "reached": reached}
 
 
 def _number_of(dataset: SscDataset, split: str, frame: str) -> int:
