@@ -113,15 +113,12 @@ def _feature_distance(features: Features, found: Tensor, image: Tensor) -> Tenso
 
 @torch.no_grad()
 def scale_latents(pipeline: Any, pairs: Pairs) -> float:
-    """Set the VAE's scaling factor, 1 / standard deviation of the latents of the first pairs, and return it."""
+    """Set the VAE's scaling factor, 1 / standard deviation of drawn latents of the first pairs, and return it."""
     squares, mean, count = 0.0, 0.0, 0
     for index in range(min(SCALED_ON, len(pairs))):
-        latent = pipeline.vae.encode(pairs[index]["image"][None]).latent_dist.mean.double()
-        squares, mean, count = (
-            squares + float(latent.square().sum()),
-            mean + float(latent.sum()),
-            count + latent.numel(),
-        )
+        posterior = pipeline.vae.encode(pairs[index]["image"][None]).latent_dist
+        squares += float((posterior.mean.double().square() + posterior.var.double()).sum())
+        mean, count = mean + float(posterior.mean.double().sum()), count + posterior.mean.numel()
     deviation = max(squares / count - (mean / count) ** 2, 1e-12) ** 0.5
     pipeline.vae.register_to_config(scaling_factor=1 / deviation)
     return 1 / deviation

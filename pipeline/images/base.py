@@ -46,7 +46,7 @@ class BaseConfig(BaseModel):
     norm_groups: Size = 8
     text_width: Size = 64  # the prompt's channels, of the UNet's cross-attention too
     text_layers: Size = 2
-    text_tokens: Annotated[int, Field(ge=3)] = 32  # longest prompt [words], start and end included
+    text_tokens: Annotated[int, Field(ge=3)] = 64  # longest prompt [words], start and end included
     train_timesteps: Annotated[int, Field(ge=2)] = 1000
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
     seed: Annotated[int, Field(ge=0)] = 0  # of the initial weights

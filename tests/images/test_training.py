@@ -1,0 +1,179 @@
+"""Both stages learn, resume to equal weights, and refuse pairs that don't fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.images.autoencoder import VaeTraining, gradient_distance, scale_latents, train_vae
+from pipeline.images.controlnet import ControlTraining, train_control
+from pipeline.images.pairs import Pairs
+from pipeline.images.synthesis import SynthesisConfig
+from pipeline.learning.config import TrainConfig
+from pipeline.scene.errors import InputError
+from tests.images.stock import stock_pipeline
+from tests.images.toy_pairs import HEIGHT, WIDTH, Boxes, tiny
+
+
+def steps(count: int, **fields) -> TrainConfig:
+    base = {"batch_size": 4, "learning_rate": 2e-3, "ema_decay": 0.9, "torch_threads": 1, "device": "cpu"}
+    return TrainConfig(**{**base, "steps": count, "checkpoint_every": 4, "log_every": 4, **fields})
+
+
+def control(count: int, **fields) -> ControlTraining:
+    training = {name: fields.pop(name) for name in list(fields) if name in TrainConfig.model_fields}
+    synthesis = SynthesisConfig(steps=2, batch_size=2, device="cpu")
+    return ControlTraining(train=steps(count, **training), synthesis=synthesis, pictures=2, **fields)
+
+
+def weights(pipeline, *names: str) -> dict[str, torch.Tensor]:
+    names = names or ("vae", "unet", "controlnet", "text_encoder")
+    return {f"{n}.{k}": v.clone() for n in names for k, v in getattr(pipeline, n).state_dict().items()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_the_vae_learns_and_its_latents_have_unit_variance(tmp_path) -> None:
+    pipeline = tiny()
+    trained = train_vae(pipeline, Boxes(), VaeTraining(train=steps(25, checkpoint_every=25)), tmp_path)
+    assert trained.losses[-1]["pixels"] < 0.7 * trained.losses[0]["pixels"]
+    pairs = Pairs(Boxes(), pipeline, mirror=False)
+    images = torch.stack([pairs[i]["image"] for i in range(6)])
+    with torch.no_grad():
+        posterior, scale = pipeline.vae.encode(images).latent_dist, pipeline.vae.config.scaling_factor
+    assert scale**2 * float(posterior.mean.var(correction=0) + posterior.var.mean()) == pytest.approx(1, rel=1e-4)
+
+
+def test_features_of_another_network_take_part(tmp_path) -> None:
+    seen = []
+
+    def features(image):
+        seen.append(image.requires_grad)
+        return [image.mean(dim=(2, 3))]
+
+    config = VaeTraining(train=steps(1), feature_weight=1.0)
+    row = train_vae(tiny(), Boxes(), config, tmp_path, features=features).losses[-1]
+    assert sorted(seen) == [False, True]
+    expected = row["pixels"] + row["gradients"] + config.kl_weight * row["kl"] + row["features"]
+    assert row["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gradient_term_by_hand() -> None:
+    flat, ramp = torch.zeros(1, 1, 8, 8), torch.arange(8.0).expand(1, 1, 8, 8)
+    assert float(gradient_distance(flat, flat + 3)) == 0  # brightness alone costs nothing
+    assert float(gradient_distance(ramp, flat)) == pytest.approx((1 + 2 + 4) / 3)
+
+
+def test_joint_training_learns_and_moves_all_but_the_vae(tmp_path) -> None:
+    pipeline = tiny()
+    scale_latents(pipeline, Pairs(Boxes(), pipeline, mirror=False))
+    before = weights(pipeline)
+    trained = train_control(pipeline, Boxes(), control(30, checkpoint_every=30, log_every=10), tmp_path)
+    after = weights(pipeline)
+    assert trained.losses[-1]["squared_error"] < 0.9 * trained.losses[0]["squared_error"]
+    for name in ("unet.conv_in.weight", "controlnet.controlnet_mid_block.weight", "controlnet.conv_in.weight"):
+        assert not torch.equal(before[name], after[name])
+    assert not same(weights(pipeline, "text_encoder"), before)
+    assert same(weights(pipeline, "vae"), before)
+
+
+def test_alone_on_a_frozen_base_only_the_controlnet_moves(tmp_path) -> None:
+    pipeline = stock_pipeline(tmp_path / "letters", control_channels=5)
+    before = weights(pipeline)
+    config = control(3, learn="controlnet", keep_latents=False, gradient_checkpointing=True, snr_gamma=5.0)
+    trained = train_control(pipeline, Boxes(), config, tmp_path / "run")
+    assert same(weights(pipeline, "unet", "vae", "text_encoder"), before)
+    assert not same(weights(pipeline, "controlnet"), before)
+    saved = (trained.checkpoint / "model.safetensors").stat().st_size
+    held = sum(p.numel() * 4 for p in pipeline.controlnet.parameters())
+    assert held < saved < 1.3 * held  # the base is not in the checkpoint
+
+
+def test_resumed_runs_end_with_equal_weights(tmp_path) -> None:
+    ends = []
+    for name, stops in (("whole", [4]), ("parts", [2, 4])):
+        for count in stops:
+            pipeline = tiny()
+            train_vae(pipeline, Boxes(), VaeTraining(train=steps(count, checkpoint_every=2)), tmp_path / name / "vae")
+        for count in stops:
+            for network in ("unet", "controlnet", "text_encoder"):  # as a new process would begin
+                getattr(pipeline, network).load_state_dict(getattr(tiny(), network).state_dict())
+            train_control(pipeline, Boxes(), control(count, checkpoint_every=2), tmp_path / name / "control")
+        ends.append(weights(pipeline) | {"scale": torch.tensor(pipeline.vae.config.scaling_factor)})
+    assert same(*ends)
+
+
+def test_a_run_is_not_continued_with_another_vae_or_other_settings(tmp_path) -> None:
+    train_control(tiny(), Boxes(), control(1), tmp_path)
+    for pipeline, config in ((tiny(seed=3), control(2)), (tiny(), control(2, prompt_dropout=0.5))):
+        with pytest.raises(InputError, match="data_digest"):
+            train_control(pipeline, Boxes(), config, tmp_path)
+    train_control(tiny(), Boxes(), control(2), tmp_path)
+
+
+def test_validation_draws_the_same_pictures_and_its_loss_is_of_the_average(tmp_path) -> None:
+    config = control(3, validate_every=2, learning_rate=1e-12, ema_decay=None)
+    trained = train_control(tiny(), Boxes(), config, tmp_path, held_out=Boxes(3))
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["step_00000002.png", "step_00000003.png"]
+    pictures = [np.asarray(Image.open(tmp_path / "pictures" / name)) for name in names]
+    assert pictures[0].shape == (2 * (HEIGHT + 4), 3 * (WIDTH + 4), 3)
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1  # nothing was learned, the noise is the same
+    assert np.array_equal(pictures[0][:HEIGHT, 2 * (WIDTH + 4) :][:, :WIDTH], Boxes()[0]["image"])
+    losses = [row["validate/squared_error"] for row in trained.losses if "validate/squared_error" in row]
+    assert losses == pytest.approx([losses[0]] * 2, rel=1e-4)
+
+
+def test_mirroring_turns_image_and_control_together() -> None:
+    pairs, rng = Pairs(Boxes(), tiny(), mirror=True), np.random.default_rng(0)
+    drawn = [pairs.draw(1, rng) for _ in range(12)]
+    plain = pairs[1]
+    assert {item["mirrored"] for item in drawn} == {False, True}
+    for item in drawn:
+        turn = (lambda x: x.flip(-1)) if item["mirrored"] else (lambda x: x)
+        assert torch.equal(item["image"], turn(plain["image"]))
+        assert torch.equal(item["control"], turn(plain["control"]))
+
+
+class Wrong(Boxes):
+    """Pair 2 has one thing otherwise."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def __getitem__(self, index):
+        pair = super().__getitem__(index)
+        return pair | (self.change if index == 2 else {})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image": np.zeros((HEIGHT, WIDTH, 3), np.float32)}, "training pair 2: expected an image .* uint8"),
+        ({"image": np.zeros((HEIGHT, WIDTH + 4, 3), np.uint8)}, "as pair 0"),
+        ({"control": np.zeros((3, HEIGHT, WIDTH), np.float32)}, "a control image"),
+        ({"control": np.full((5, HEIGHT, WIDTH), -1, np.float32)}, r"0\.\.1"),
+        ({"prompt": "a unicorn"}, "'unicorn'"),
+    ],
+)
+def test_wrong_pairs_fail_in_one_line(tmp_path: Path, change, words) -> None:
+    with pytest.raises(InputError, match=words) as fault:
+        train_control(tiny(), Wrong(change), control(2), tmp_path)
+    assert "\n" not in str(fault.value)
+
+
+def test_no_pairs_and_a_size_that_does_not_divide(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        train_vae(tiny(), Boxes(0), VaeTraining(train=steps(1)), tmp_path)
+    with pytest.raises(InputError, match="image height: expected a multiple of 16 px"):
+        train_control(stock_pipeline(tmp_path / "letters"), _Odd(), control(1), tmp_path)
+
+
+class _Odd(Boxes):
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"image": np.zeros((24, 48, 3), np.uint8)}
