@@ -1,0 +1,137 @@
+"""The network: nothing leaks between packed sequences, every way of attention is the same, positions tell places."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.diffusion.dit import DiT, DiTConfig, attention, denoiser, sincos
+from pipeline.diffusion.masked import MASK
+
+K, PLACES, LENGTHS = 5, (6, 6, 6), [7, 3, 12, 1]
+
+
+def network(seed: int = 0, causal: bool = False, **fields: Any) -> DiT:
+    """Weights far from the zero start, in eval mode."""
+    torch.manual_seed(seed)
+    made = DiT(K, DiTConfig(**{"width": 24, "depth": 2, "heads": 2} | fields), PLACES, causal)
+    with torch.no_grad():
+        for weights in made.parameters():
+            weights.add_(torch.randn(weights.shape) * 0.2)
+    return made.eval()
+
+
+def sequences(lengths: list[int] = LENGTHS, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(MASK, K, (sum(lengths),), generator=generator)
+    return tokens, torch.randint(6, (sum(lengths), 3), generator=generator)
+
+
+def test_a_new_network_says_nothing() -> None:
+    made = DiT(K, DiTConfig(width=24, depth=1, heads=2), PLACES)
+    assert (made(*sequences(), LENGTHS) == 0).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_sequences_do_not_see_each_other(causal: bool) -> None:
+    made, (tokens, positions) = network(causal=causal), sequences()
+    packed, first = made(tokens, positions, LENGTHS), 0
+    for length in LENGTHS:
+        part = slice(first, first + length)
+        alone = made(tokens[part], positions[part], [length])
+        assert torch.allclose(packed[part], alone, atol=1e-5)
+        first += length
+    other = tokens.clone()
+    other[7:10] = (other[7:10] + 2) % K
+    changed = (made(other, positions, LENGTHS) != packed).any(-1)
+    assert changed[7:10].all()
+    assert not changed[:7].any()
+    assert not changed[10:].any()
+
+
+@pytest.mark.filterwarnings("ignore")  # on a CPU FlexAttention runs uncompiled, and says so
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", [LENGTHS, [6, 6, 6]])
+def test_flex_and_slices_are_attention_by_hand(causal: bool, lengths: list[int]) -> None:
+    owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    mask = owner[:, None] == owner
+    mask = mask.tril() if causal else mask
+    q, k, v = torch.randn(3, len(owner), 2, 16, generator=torch.Generator().manual_seed(0))
+    weights = torch.einsum("nhe,mhe->hnm", q, k) / 16**0.5
+    expected = torch.einsum("hnm,mhe->nhe", weights.masked_fill(~mask, -torch.inf).softmax(-1), v)
+    for kind in ("slices", "flex"):
+        found = attention(kind, tuple(lengths), causal, q.device)(q, k, v)
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_causal_sees_no_later_token() -> None:
+    made, (tokens, positions) = network(causal=True), sequences([8])
+    before, other = made(tokens, positions, [8]), tokens.clone()
+    other[5] = (other[5] + 2) % K
+    changed = (made(other, positions, [8]) != before).any(-1)
+    assert changed.tolist() == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize("kind", ["sincos", "learned"])
+def test_order_means_nothing_and_place_much(kind: Any) -> None:
+    made, (tokens, positions) = network(positions=kind), sequences([12])
+    order = torch.randperm(12)
+    found = made(tokens, positions, [12])
+    assert torch.allclose(made(tokens[order], positions[order], [12]), found[order], atol=1e-5)
+    for axis in range(3):
+        moved = positions.clone()
+        moved[0, axis] = (moved[0, axis] + 1) % 6
+        assert not torch.allclose(made(tokens, moved, [12])[0], found[0], atol=1e-4)
+
+
+def test_sincos_codes_by_hand_and_all_different() -> None:
+    codes = sincos(torch.tensor([[1, 0, 2]]), 14)
+    one, two, slow = torch.tensor([1.0, 2.0, 0.01])
+    expected = [one.sin(), slow.sin(), one.cos(), slow.cos(), 0, 0, 1, 1, two.sin(), (2 * slow).sin()]
+    assert torch.allclose(codes[0, :10], torch.tensor(expected))
+    assert codes[0, 12:].tolist() == [0, 0]
+    cube = torch.cartesian_prod(*[torch.arange(12)] * 3)
+    found = sincos(cube, 48)
+    assert torch.cdist(found, found).fill_diagonal_(9).min() > 0.1
+
+
+def test_times_conditions_and_chosen_tokens() -> None:
+    made, inputs = network(), sequences()
+    t = torch.tensor([0.0, 3, 7, 9])
+    found = made(*inputs, LENGTHS, t=t)
+    plain = made(*inputs, LENGTHS)
+    assert torch.allclose(found[:7], plain[:7], atol=1e-5)  # told 0, as by default
+    assert not torch.allclose(found[7:10], plain[7:10], atol=1e-3)
+    chosen = torch.tensor([2, 8, 22])
+    assert torch.allclose(made(*inputs, LENGTHS, t=t, chosen=chosen), found[chosen], atol=1e-6)
+    assert not torch.allclose(made(*inputs, LENGTHS, extra=torch.randn(23, 24)), plain, atol=1e-3)
+
+
+def test_recomputing_gives_the_same_gradients() -> None:
+    gradients = []
+    for recompute in (False, True):
+        made = network(recompute=recompute).train()
+        made(*sequences(), LENGTHS).square().sum().backward()
+        gradients.append([p.grad for p in made.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+def test_norms_stay_in_float32_under_bf16() -> None:
+    made, seen = network(), []
+    for block in made.blocks:
+        block.norms[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    exact = made(*sequences(), LENGTHS)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = made(*sequences(), LENGTHS)
+    assert set(seen) == {torch.float32}
+    assert (near.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_rows_are_filled_up_without_a_trace() -> None:
+    made, (tokens, positions) = network(), sequences([4, 9])
+    z, places = torch.zeros(2, 9, dtype=torch.int64), torch.zeros(2, 9, 3, dtype=torch.int64)
+    z[0, :4], z[1], places[0, :4], places[1] = tokens[:4], tokens[4:], positions[:4], positions[4:]
+    found = denoiser(made, places, [4, 9])(z)
+    assert found.shape == (2, 9, K)
+    assert torch.allclose(found[0, :4], made(tokens[:4], positions[:4], [4]), atol=1e-5)
+    assert torch.allclose(found[1], made(tokens[4:], positions[4:], [9]), atol=1e-5)
