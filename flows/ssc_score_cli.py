@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,8 @@ def check(
             print(finding.line(), flush=True)
             faults += finding.verdict == "FAULT"
     if overfit and not faults:
-        finding = learn_one(opened, recipe, tuple(changes or ()), frame)
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stderr):  # a line a few steps
+            finding = learn_one(opened, recipe, tuple(changes or ()), frame)
         print(finding.line())
         faults += finding.verdict == "FAULT"
     elif overfit:

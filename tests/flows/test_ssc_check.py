@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from flows.ssc_check import all_facts, check_root, open_for_check
+from flows import ssc_score_cli
+from flows.ssc_check import all_facts, check_root, learn_one, open_for_check
 from flows.ssc_check_axes import Turn, mutual_information, overlay, shown_frames, turns
 from flows.ssc_check_files import Finding, check_calibration, likeness, reordered
 from pipeline.datasets.carla_sc import write_carla_frame, write_carla_params
@@ -295,6 +298,48 @@ def test_a_format_without_cameras_is_refused(tmp_path: Path) -> None:
     write_carla_params(tmp_path, "val", "Town10", scene.grid.shape, (scene.grid.origin_m, scene.grid.upper_m))
     with pytest.raises(InputError, match="a dataset with cameras, found carla_sc; occfactory convert"):
         open_for_check(tmp_path, "val")
+
+
+# --- the command
+
+TINY = ("--recipe", "tiny", "--set", "network.relation_prior=false", "--set", "training.steps=2")
+
+
+def run(*words: object) -> tuple[int, list[str]]:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    ssc_score_cli.register(app)
+    result = CliRunner().invoke(app, ["check", *map(str, words), "--quiet", "--frames", "3"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_the_command_says_when_a_frame_could_not_be_learnt(sound: Path, tmp_path: Path) -> None:
+    status, lines = run(sound, "--out", tmp_path / "o.png", *TINY, "--frame", "00/000010")
+    assert status == 1
+    assert [line[:5] for line in lines] == ["ok   "] * 12 + ["FAULT"]
+    assert lines[-1].startswith("FAULT  one frame    could not be learnt above 95 %: 00/000010 to IoU ")
+    assert ", 2 steps, " in lines[-1]
+    assert "training.steps=2000" in lines[-1]
+    assert (tmp_path / "o.png").exists()
+
+
+def test_the_command_learns_nothing_from_a_faulty_root(root: Path, tmp_path: Path) -> None:
+    each(root, ".label", lambda c: c[:-2])
+    status, lines = run(root, "--out", tmp_path / "o.png", *TINY)
+    assert status == 1
+    assert lines[-1] == "note   one frame    not tried: put the faults right first"
+    assert run(root, "--out", tmp_path / "o.png", "--no-overfit")[1] == lines[:-1]
+
+
+def test_a_frame_that_could_be_learnt_is_ok(sound: Path, monkeypatch) -> None:
+    """A network that learns takes minutes: here the mark to reach is lowered instead."""
+    monkeypatch.setattr("ssc_eval.training.REACHED", -1.0)
+    changes = ("network.relation_prior=false", "training.steps=2")
+    finding = learn_one(open_for_check(sound, "train"), "tiny", changes)
+    assert finding.verdict == "ok"
+    assert finding.found.startswith("learnt 00/000020 to IoU")
 
 
 # --- the pieces
