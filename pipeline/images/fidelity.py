@@ -1,0 +1,257 @@
+"""Does an image show what its voxels say? A critic's prediction against the rendered condition; accept, redraw, drop.
+
+    miou            over classes in view (nothing, 0, aside; labels of 255 left out), pixels counted over the image
+    recall          share of a foreground class's pixels that the critic finds
+    depth_error     sqrt(mean d^2 - (mean d)^2),  d = predicted - rendered log depth where something is hit: Eigen's
+                    scale-invariant error (Depth map prediction from a single image, 2014, eq. 1 to 3), its root
+
+The critic errs on photographs, too, so thresholds are quantiles of its agreement with held-out photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.images.critic import Judge, Prediction, check_classes
+from pipeline.learning.order import Indexed
+from pipeline.scene.confusion import class_ious, confusion
+from pipeline.scene.errors import InputError
+from pipeline.scene.taxonomy import Taxonomy
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Image = UInt8[np.ndarray, "h w 3"]
+
+
+class FidelityConfig(BaseModel):
+    """How images are held against their conditions; part of a recipe and of its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    min_share: Fraction = 0.002  # classes that cover less of the image don't count
+    quantile: Annotated[float, Field(ge=0, lt=0.5)] = 0.05  # of photographs that fall short of each threshold
+    slack: Annotated[float, Field(ge=0, lt=1)] = 0.0  # shares and recalls may be lower, errors higher, by this part
+    min_photographs: Annotated[int, Field(ge=1)] = 10  # with a class in view, for it to have a threshold
+    retries: Annotated[int, Field(ge=0)] = 3  # draws after the first one, before a sample is dropped
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """One image's, or `summed` ones'. recall: by foreground class in view; in_view: names of classes that count.
+
+    miou is None where no class counts, depth_error where nothing is hit. matrix: pixels by (condition, critic).
+    """
+
+    miou: float | None
+    recall: Mapping[str, float]
+    depth_error: float | None
+    in_view: tuple[str, ...]
+    matrix: Int64[np.ndarray, "k k"]
+
+    def figures(self) -> dict[str, Any]:
+        """For a manifest, in JSON values."""
+        return {"miou": self.miou, "recall": dict(self.recall), "depth_error": self.depth_error}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Bounds: at least miou, at least recall (by class), at most depth_error.
+
+    photographs, passed: how many they come from, and how many of these would be accepted.
+    """
+
+    miou: float
+    recall: Mapping[str, float]
+    depth_error: float
+    quantile: float
+    photographs: int
+    passed: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """reason: "" if accepted; blamed: names of the classes whose recall is too low."""
+
+    accepted: bool
+    reason: str = ""
+    blamed: tuple[str, ...] = ()
+
+
+def agreement(
+    labels: UInt8[np.ndarray, "h w"],
+    depth: Float32[np.ndarray, "h w"],
+    found: Prediction,
+    taxonomy: Taxonomy,
+    config: FidelityConfig,
+) -> Agreement:
+    """A prediction against the condition's labels and depth [m] (0 = no hit). Raises InputError."""
+    if not labels.shape == depth.shape == found.labels.shape == found.log_depth.shape:
+        what = f"a prediction of the condition's size {labels.shape}"
+        raise InputError("structure check", what, f"{found.labels.shape}")
+    matrix = confusion(labels, found.labels, len(taxonomy.classes))
+    error = scale_invariant_error(found.log_depth, depth) if (depth > 0).any() else None
+    return _agreement(matrix, error, taxonomy, config.min_share * labels.size)
+
+
+def _agreement(matrix: Int64[np.ndarray, "k k"], error: float | None, taxonomy: Taxonomy, pixels: float) -> Agreement:
+    """Scores of classes with at least so many pixels."""
+    counts = matrix.sum(1)
+    counted = [k for k in range(1, len(counts)) if counts[k] and counts[k] >= pixels]
+    names = tuple(taxonomy.classes[k] for k in counted)
+    recall = {taxonomy.classes[k]: float(matrix[k, k] / counts[k]) for k in counted if k in taxonomy.foreground}
+    miou = float(class_ious(matrix)[counted].mean()) if counted else None
+    return Agreement(miou, recall, error, names, matrix)
+
+
+def summed(found: Sequence[Agreement], taxonomy: Taxonomy) -> Agreement:
+    """All images' pixels in one count, every class that occurs; depth_error: the mean. Raises InputError on none."""
+    if not found:
+        raise InputError("structure check", "at least one image", "none")
+    errors = [one.depth_error for one in found if one.depth_error is not None]
+    matrix = np.sum([one.matrix for one in found], axis=0)
+    return _agreement(matrix, float(np.mean(errors)) if errors else None, taxonomy, 1)
+
+
+def scale_invariant_error(log_depth: Float[np.ndarray, "h w"], depth: Float[np.ndarray, "h w"]) -> float:
+    """Eigen's error of predicted log depth, where depth > 0 [m]; 0 if all is right but for one factor."""
+    hit = depth > 0
+    return float(np.std(log_depth[hit].astype(np.float64) - np.log(depth[hit].astype(np.float64))))
+
+
+def agreements(critic: Judge, pairs: Indexed, taxonomy: Taxonomy, config: FidelityConfig) -> list[Agreement]:
+    """The critic on every pair {"image", "labels", "depth"}, as in critic_training. Raises InputError."""
+    check_classes(critic, taxonomy.classes)
+    return [
+        agreement(pair["labels"], pair["depth"], critic.predict(pair["image"]), taxonomy, config)
+        for pair in (pairs[index] for index in range(len(pairs)))
+    ]
+
+
+def thresholds(photographs: Sequence[Agreement], config: FidelityConfig) -> Thresholds:
+    """Quantiles of agreement with held-out photographs. Raises InputError: too few.
+
+    A foreground class that too few of them show has no bound of its own; it still counts in mIoU.
+    """
+    mious = [one.miou for one in photographs if one.miou is not None]
+    errors = [one.depth_error for one in photographs if one.depth_error is not None]
+    if min(len(mious), len(errors)) < config.min_photographs:
+        what = f"{config.min_photographs} held-out photographs that show something"
+        raise InputError("thresholds", what, str(min(len(mious), len(errors))), "give more, or lower min_photographs")
+    recalls: dict[str, list[float]] = {}
+    for one in photographs:
+        for name, value in one.recall.items():
+            recalls.setdefault(name, []).append(value)
+    keep = 1 - config.slack
+    found = Thresholds(
+        miou=keep * float(np.quantile(mious, config.quantile)),
+        recall={
+            name: keep * float(np.quantile(values, config.quantile))
+            for name, values in sorted(recalls.items())
+            if len(values) >= config.min_photographs
+        },
+        depth_error=float(np.quantile(errors, 1 - config.quantile)) / keep,
+        quantile=config.quantile,
+        photographs=len(photographs),
+        passed=0,
+    )
+    return replace(found, passed=sum(accept(one, found).accepted for one in photographs))
+
+
+def accept(scores: Agreement, bounds: Thresholds) -> Verdict:
+    """Whether an image keeps its structure, and if not, everything that falls short."""
+    low = {name: bound for name, bound in bounds.recall.items() if scores.recall.get(name, 1.0) < bound}
+    reasons = [f"recall of {name} {scores.recall[name]:.2f} below {bound:.2f}" for name, bound in low.items()]
+    if scores.miou is not None and scores.miou < bounds.miou:
+        reasons.insert(0, f"mIoU {scores.miou:.2f} below {bounds.miou:.2f}")
+    if scores.depth_error is not None and scores.depth_error > bounds.depth_error:
+        reasons.append(f"depth error {scores.depth_error:.2f} above {bounds.depth_error:.2f}")
+    return Verdict(not reasons, "; ".join(reasons), tuple(low))
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One draw's scores and what came of it."""
+
+    scores: Agreement
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """image: the first accepted one, None if the sample is dropped; attempts: all draws, in order."""
+
+    image: Image | None
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def dropped(self) -> bool:
+        """No attempt was accepted."""
+        return self.image is None
+
+    def figures(self) -> dict[str, Any]:
+        """For a manifest, in JSON values: the last attempt's scores, and why each one before was redrawn."""
+        last = self.attempts[-1]
+        reasons = [attempt.verdict.reason for attempt in self.attempts if not attempt.verdict.accepted]
+        return {
+            "accepted": not self.dropped,
+            "attempts": len(self.attempts),
+            "rejected": reasons,
+        } | last.scores.figures()
+
+
+def draw_until_accepted(draw: Callable[[int], Image], check: Callable[[Image], Attempt], retries: int) -> Drawn:
+    """Draw with attempt = 0, 1, ... `retries`, until one is accepted.
+
+    draw(attempt): the image whose seed is that node of the tree, seeds.integer_seed(build, stage, sample, attempt).
+    """
+    attempts: list[Attempt] = []
+    for number in range(retries + 1):
+        image = draw(number)
+        attempts.append(check(image))
+        if attempts[-1].verdict.accepted:
+            return Drawn(image, tuple(attempts))
+    return Drawn(None, tuple(attempts))
+
+
+def checker(
+    critic: Judge,
+    labels: UInt8[np.ndarray, "h w"],
+    depth: Float32[np.ndarray, "h w"],
+    taxonomy: Taxonomy,
+    config: FidelityConfig,
+    bounds: Thresholds,
+) -> Callable[[Image], Attempt]:
+    """The check of images of one condition. Raises InputError."""
+    check_classes(critic, taxonomy.classes)
+
+    def check(image: Image) -> Attempt:
+        scores = agreement(labels, depth, critic.predict(image), taxonomy, config)
+        return Attempt(scores, accept(scores, bounds))
+
+    return check
+
+
+@dataclass(frozen=True)
+class RejectRate:
+    """attempts: draws with the class in view; rejected: of them, not accepted; blamed: for this class's recall."""
+
+    attempts: int
+    rejected: int
+    blamed: int
+
+
+def reject_rates(samples: Sequence[Drawn]) -> dict[str, RejectRate]:
+    """By class in view, in order of first appearance, and over all draws under ""."""
+    attempts = [attempt for sample in samples for attempt in sample.attempts]
+    names = dict.fromkeys(name for attempt in attempts for name in attempt.scores.in_view)
+    rates = {"": _rate(attempts, "")}
+    return rates | {name: _rate([a for a in attempts if name in a.scores.in_view], name) for name in names}
+
+
+def _rate(attempts: Sequence[Attempt], name: str) -> RejectRate:
+    rejected = [attempt for attempt in attempts if not attempt.verdict.accepted]
+    return RejectRate(len(attempts), len(rejected), sum(name in a.verdict.blamed for a in rejected))
