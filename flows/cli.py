@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import edit_cli, evaluate_cli, factory_cli, flow_cli, scene_cli
+from flows import (
+    edit_cli,
+    evaluate_cli,
+    factory_cli,
+    flow_cli,
+    scene_cli,
+    ssc_protocol_cli,
+    ssc_score_cli,
+    ssc_train_cli,
+    view_cli,
+)
 from flows.quiet import quiet_environment
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID
@@ -282,6 +292,16 @@ edit_cli.register(app)
 evaluate_cli.register(app)
 flow_cli.register(app)
 factory_cli.register(app)
+view_cli.register(app)
+ssc = typer.Typer(
+    help="Monocular semantic scene completion: check, train, predict, score, and what synthetic data buys.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+ssc_train_cli.register(ssc)
+ssc_score_cli.register(ssc)
+ssc_protocol_cli.register(ssc)
+app.add_typer(ssc, name="ssc")
 
 
 def main() -> None:
