@@ -84,11 +84,11 @@ class Denoiser(nn.Module):
         control: Float[Tensor, "b k h w"],
     ) -> Float[Tensor, "b c i j"]:
         """The network's prediction (noise or velocity)."""
-        part = lambda name: self.part(name, noisy.device)  # noqa: E731
-        words = part("text_encoder")(tokens)[0]  # (b, l, d)
-        down, middle = part("controlnet")(noisy, t, words, control, return_dict=False)
+        device = noisy.device
+        words = self.part("text_encoder", device)(tokens)[0]  # (b, l, d)
+        down, middle = self.part("controlnet", device)(noisy, t, words, control, return_dict=False)
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        return part("unet")(noisy, t, words, **residuals, return_dict=False)[0]
+        return self.part("unet", device)(noisy, t, words, **residuals, return_dict=False)[0]
 
 
 def train_control(

@@ -1,4 +1,4 @@
-"""Folders of ours and of others, and every way in which one may not be a pipeline: one line, before weights are read."""
+"""Folders of ours and of others; every way to be no pipeline fails in one line, before weights are read if it can."""
 
 import json
 import os

@@ -70,11 +70,15 @@ def test_the_gradient_term_by_hand() -> None:
 
 def test_joint_training_learns_and_moves_all_but_the_vae(tmp_path) -> None:
     pipeline = tiny()
+    with torch.no_grad():  # a VAE that is sure of its latents, as a trained one
+        pipeline.vae.quant_conv.weight[4:].zero_()
+        pipeline.vae.quant_conv.bias[4:].fill_(-20)
     scale_latents(pipeline, Pairs(Boxes(), pipeline, mirror=False))
     before = weights(pipeline)
-    trained = train_control(pipeline, Boxes(), control(30, checkpoint_every=30, log_every=10), tmp_path)
+    config = control(30, learning_rate=5e-3, checkpoint_every=30, log_every=10)
+    trained = train_control(pipeline, Boxes(), config, tmp_path)
     after = weights(pipeline)
-    assert trained.losses[-1]["squared_error"] < 0.9 * trained.losses[0]["squared_error"]
+    assert trained.losses[-1]["squared_error"] < 0.8 * trained.losses[0]["squared_error"]
     for name in ("unet.conv_in.weight", "controlnet.controlnet_mid_block.weight", "controlnet.conv_in.weight"):
         assert not torch.equal(before[name], after[name])
     assert not same(weights(pipeline, "text_encoder"), before)
