@@ -90,11 +90,12 @@ def read_matrix(out: Path) -> Matrix:
 
 def _run_all(matrix: Matrix, out: Path, chosen: Sequence[Cell], workers: int, quiet: bool) -> list[str]:
     """Bring all runs to their end, those that others begin with first."""
-    waves = _waves(cell.run for cell in chosen if not cell.obstacle)
-    say = _progress(matrix, out, sum(map(len, waves)), quiet)
+    every = waves(matrix, [cell.run for cell in chosen if not cell.obstacle])
+    todo = [[run for run in wave if not _is_done(out, _planned(matrix, run))] for wave in every]
+    say = _progress(matrix, out, sum(map(len, todo)), quiet)
     faults: list[str] = []
     with worker_pool(workers) if workers > 1 else contextlib.nullcontext() as pool:
-        for wave in waves:
+        for wave in todo:
             if pool is None:
                 results: Iterable[tuple[Run, str]] = ((run, run_one(matrix, out, run)) for run in wave)
             else:
@@ -116,18 +117,26 @@ def _results(jobs: Mapping[Future[str], Run]) -> Iterator[tuple[Run, str]]:
             raise JobError(f"{jobs[job].arm}, seed {jobs[job].seed}: {error}") from error
 
 
-def _waves(runs: Iterable[Run]) -> list[list[Run]]:
-    """All runs once, with those they begin with; a wave needs the earlier ones alone."""
-    depths: dict[Run, int] = {}
+def waves(matrix: Matrix, runs: Iterable[Run]) -> list[list[Run]]:
+    """What is to be trained, with what it begins with: each digest once; a wave needs the earlier ones alone."""
+    depths: dict[str, int] = {}
+    first: dict[str, Run] = {}
 
     def depth(run: Run) -> int:
-        if run not in depths:
-            depths[run] = 0 if run.parent is None else 1 + depth(run.parent)
-        return depths[run]
+        digest = _planned(matrix, run).digest
+        if digest not in depths:
+            depths[digest] = 0 if run.parent is None else 1 + depth(run.parent)
+            first[digest] = run
+        return depths[digest]
 
     for run in runs:
         depth(run)
-    return [[run for run, d in depths.items() if d == level] for level in range(max(depths.values(), default=-1) + 1)]
+    levels = range(max(depths.values(), default=-1) + 1)
+    return [[first[digest] for digest, found in depths.items() if found == level] for level in levels]
+
+
+def _planned(matrix: Matrix, run: Run) -> Planned:
+    return planned(matrix.recipe, matrix.data, run)
 
 
 def _progress(matrix: Matrix, out: Path, total: int, quiet: bool) -> Callable[[Run, str], None]:
@@ -139,7 +148,7 @@ def _progress(matrix: Matrix, out: Path, total: int, quiet: bool) -> Callable[[R
         done += 1
         if quiet:
             return
-        cell = read_cell(out, planned(matrix.recipe, matrix.data, run).digest)
+        cell = read_cell(out, _planned(matrix, run).digest)
         whole = cell["scores"]["regions"][ALL] if cell else {}
         told = f"IoU {100 * whole['iou']:.2f}, mIoU {100 * whole['miou']:.2f}" if whole else f"failed: {fault}"
         left = (time.perf_counter() - began) / done * (total - done) / 60
@@ -167,9 +176,9 @@ def read_cell(out: Path, digest: str) -> dict[str, Any] | None:
 
 def run_one(matrix: Matrix, out: Path, run: Run) -> str:
     """Train and score one run, unless that is done; its fault in one line, or "". What it begins with must be done."""
-    plan = planned(matrix.recipe, matrix.data, run)
+    plan = _planned(matrix, run)
     folder = folder_of(out, plan.digest)
-    if read_cell(out, plan.digest) and (run.how == "prior" or (folder / "weights").exists()):
+    if _is_done(out, plan):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAULT).unlink(missing_ok=True)
@@ -181,6 +190,12 @@ def run_one(matrix: Matrix, out: Path, run: Run) -> str:
         return str(fault)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the weights remain
     return ""
+
+
+def _is_done(out: Path, plan: Planned) -> bool:
+    """Whether there are scores, and the weights that other runs may begin with."""
+    whole = plan.run.how == "prior" or (folder_of(out, plan.digest) / "weights").exists()
+    return whole and read_cell(out, plan.digest) is not None
 
 
 @contextlib.contextmanager
@@ -269,7 +284,7 @@ def _updates(matrix: Matrix, plan: Planned) -> int:
     """Steps of training, those of the run it begins with included."""
     if plan.run.how == "prior":
         return 0
-    before = 0 if plan.run.parent is None else _updates(matrix, planned(matrix.recipe, matrix.data, plan.run.parent))
+    before = 0 if plan.run.parent is None else _updates(matrix, _planned(matrix, plan.run.parent))
     return before + (0 if plan.adapt is not None else plan.config.training.total_steps(1))
 
 

@@ -37,7 +37,11 @@ class Frozen(BaseModel):
 
 
 class Switches(Frozen):
-    """What may make synthetic data worth more; each concerns arms with synthetic data alone."""
+    """What may make synthetic data worth more; each concerns arms with synthetic data alone.
+
+    What a build decides (invalid masks: its recipe's source.mask_poses and mask_step; the camera's jitter:
+    views.jitter_m and jitter_deg) is compared by giving another build.
+    """
 
     balanced: bool = False  # synthetic frames with classes that are in few frames are drawn more often
     accepted: bool = False  # only synthetic frames that the manifest marks as accepted by the structure check

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows import ssc_protocol_cli
 from flows.ssc_protocol_data import datasets
 from flows.ssc_protocol_recipes import PROTOCOL_RECIPES, PUBLISHED_STEPS, protocol_recipe
-from flows.ssc_protocols import folder_of, read_cell, read_matrix, run_protocols
+from flows.ssc_protocols import Matrix, folder_of, read_cell, read_matrix, run_protocols, waves
 from pipeline.learning.checkpoint import load_part
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -27,7 +27,7 @@ from ssc_eval.training import evaluate_network
 from tests.ssc_eval.toy_root import write_toy_root
 
 ONE_SEED = ("seeds=[0]", "fractions=[1.0]")
-RUNS = 10  # of them: real, zero-shot, mixed, finetuned, 2 synthetic frames, 2 priors, renders, balanced, adapted
+RUNS = 10  # real, zero-shot, mixed, finetuned, of 2 synthetic frames, 2 priors, renders, balanced, adapted
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -170,7 +170,7 @@ def test_a_run_killed_in_its_midst_goes_on_to_the_same_table(
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_00000002"]
     assert run("table", out)[0] == 0
     assert not any(row["done"] for row in rows(out).values())
-    assert run(*command(real, made, out, "--only", "real/*", "--workers", "2"))[0] == 0
+    assert run(*command(real, made, out, "--only", "real/*"))[0] == 0
     assert "continuing after step 2" in (folder / "log.txt").read_text()
     for field in ("values", "mean", "updates", "done"):
         assert rows(out)["real/real 100 %"][field] == rows(done)["real/real 100 %"][field]
@@ -178,6 +178,13 @@ def test_a_run_killed_in_its_midst_goes_on_to_the_same_table(
     assert {name for name, row in rows(out).items() if row["done"]} == {"real/real 100 %", "fractions/real 100 %"}
     assert rows(out)["zero-shot/synthetic"]["missing"] == ["not run"]
     assert "| synthetic |  | 5 |  | not run |" in (out / "table.md").read_text()
+
+
+def test_worker_processes_find_the_same(done: Path, real: Path, made: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "out", "floors/constant_prior_of_synthetic/0"
+    assert run(*command(real, made, out, "--only", name, "--workers", "2"))[0] == 0
+    assert result(out, name)[1]["confusions"] == result(done, name)[1]["confusions"]
+    assert (result(out, name)[0] / "log.txt").exists()
 
 
 def test_a_run_that_fails_is_marked_and_the_others_go_on(done: Path, real: Path, made: Path, tmp_path: Path) -> None:
@@ -240,6 +247,19 @@ def test_a_datasets_digest_is_of_its_files_not_its_place(real: Path, made: Path,
     image = moved / "sequences" / "00" / "image_2" / "000000.png"
     image.write_bytes(image.read_bytes() + b" ")
     assert datasets(moved, [made], tmp_path, "val").real.digest != after.real.digest
+
+
+def test_what_others_begin_with_comes_first_and_no_digest_twice(done: Path) -> None:
+    matrix = read_matrix(done)
+    runs = [cell.run for cell in matrix.cells() if not cell.obstacle]
+    found = waves(matrix, runs)
+    assert sum(map(len, found)) == RUNS
+    assert [run.arm for run in found[1]] == ["synthetic then real 100 %", "synthetic, adapt"]
+    (finetuned,) = (run for run in runs if run.how == "finetuned")
+    assert waves(matrix, [finetuned]) == [[finetuned.parent], [finetuned]]
+    made = tuple(data.model_copy(update={"renders": "images"}) for data in matrix.data.synthetic)
+    renders = Matrix(recipe=matrix.recipe, data=matrix.data.model_copy(update={"synthetic": made}))
+    assert sum(map(len, waves(renders, runs))) == RUNS - 1  # the images are renders: one run
 
 
 def test_cells_of_a_library_call_equal_the_commands(done: Path, real: Path, made: Path) -> None:
