@@ -45,7 +45,7 @@ def small(sources: Sources) -> SscConfig:
         batch_size=1,
         learning_rate=1e-3,
         weight_decay=1e-4,
-        schedule=Schedule(warmup_steps=20),
+        schedule=Schedule(kind="cosine", warmup_steps=20, floor=0.01),
         clip_norm=10.0,
         torch_threads=1,
         checkpoint_every=200,
@@ -54,7 +54,7 @@ def small(sources: Sources) -> SscConfig:
     )
     network = MonoSceneConfig(encoder="small", decoder=256, feature=16, dilations=(1, 2))
     samples = SampleConfig(width_px=384, height_px=128, fit="resize")
-    return SscConfig(network=network, samples=samples, training=training, sources=sources, seed=0)
+    return SscConfig(network=network, samples=samples, training=training, sources=sources, seed=0, norm_frames=64)
 
 
 def tiny(sources: Sources) -> SscConfig:

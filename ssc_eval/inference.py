@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def predictions(model: MonoScene, dataset: SscDataset, batch: int) -> Iterator[t
         yield from zip(numbers, labels, strict=True)
 
 
-def views_of(model: MonoScene, dataset: SscDataset, numbers: range) -> tuple[Tensor, Tensor]:
+def views_of(model: MonoScene, dataset: SscDataset, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Images and pixels of some frames, on the network's device. Raises InputError."""
     device = next(model.parameters()).device
     views = [dataset.view(number, None) for number in numbers]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class SscDataset:
         if not sources:
             raise InputError("sources", "one dataset or more", "none")
         self.sources, self.config, self.network = tuple(sources), config, network
+        self._made_with = (self.sources, config, seed, network, labelled)
         self.roots: list[KittiRoot] = []
         self.cameras: list[Cameras] = []
         for source in sources:
@@ -108,6 +109,9 @@ class SscDataset:
             if root.taxonomy != first.taxonomy:
                 found = root.taxonomy.name
                 raise InputError(root.path, f"the classes of {first.path.name}, {first.taxonomy.name}", found)
+
+    def __reduce__(self) -> tuple[type[SscDataset], tuple[Any, ...]]:
+        return SscDataset, self._made_with  # a loader's process opens the roots itself
 
     def __len__(self) -> int:
         return int(self.slots.sum())

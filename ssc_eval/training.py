@@ -23,6 +23,7 @@ from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.learning.loop import Loss, train
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
+from pipeline.scene.seeds import rng as seeded
 from ssc_eval.batch_norm import reestimate_batch_norm
 from ssc_eval.inference import evaluate_network, predict, predicted, tally_network, views_of
 from ssc_eval.losses import monoscene_losses, relation_targets
@@ -55,7 +56,8 @@ class SscConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)]
     start: Path | None = None  # weights to begin with, such as those trained on synthetic data
     validation: Source | None = None  # held-out frames, scored every training.validate_every steps
-    adapt: Source | None = None  # its images (no labels) give the batch norms' statistics after training
+    norm_frames: Annotated[int, Field(ge=0)] = 0  # draws that give the batch norms' final statistics; 0: running ones
+    adapt: Source | None = None  # its images (no labels) give those statistics instead
 
 
 def train_ssc(config: SscConfig, out: Path) -> Path:
@@ -85,16 +87,28 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         data_digest=digest_of([about, config.samples.model_dump(mode="json")]),
     )
     load_model(done.checkpoint, model)  # the average, where there is one
-    adapt = _dataset(config, config.adapt, labelled=False)
-    if adapt is not None:
-        batches = range(0, len(adapt.keys), training.batch_size)
-        ends = [range(first, min(first + training.batch_size, len(adapt.keys))) for first in batches]
-        reestimate_batch_norm(model, (views_of(model, adapt, numbers) for numbers in ends))
+    _settle_norms(model, dataset, config)
     weights = Path(out) / "weights"
     if _is_main():
-        more = {"training": training.model_dump(mode="json"), "steps": done.steps, "adapted": adapt is not None}
+        more = {"training": training.model_dump(mode="json"), "steps": done.steps, "adapted": config.adapt is not None}
         save_ssc(weights, model, config.samples, dataset, {**about, **more})
     return weights
+
+
+def _settle_norms(model: MonoScene, dataset: SscDataset, config: SscConfig) -> None:
+    """Take the batch norms' statistics anew: of unlabelled images, or of draws from the sources (unaugmented).
+
+    Running ones remember some ten steps only, too few for batches of one (Wu and Johnson, "Rethinking Batch in
+    BatchNorm", 2021).
+    """
+    adapt = _dataset(config, config.adapt, labelled=False)
+    rng, count = seeded(config.seed, "ssc norms", 0), config.norm_frames
+    numbers = [dataset.key_of(i * len(dataset) // count, rng) for i in range(count)]
+    if adapt is not None:
+        dataset, numbers = adapt, list(range(len(adapt.keys)))
+    size = config.training.batch_size
+    parts = (numbers[first : first + size] for first in range(0, len(numbers), size))
+    reestimate_batch_norm(model, (views_of(model, dataset, part) for part in parts))
 
 
 def lay_out(model: MonoScene) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.datasets.image_files import read_image
+from pipeline.datasets import kitti_360
+from pipeline.datasets.image_files import read_image, write_image
+from pipeline.datasets.manifest import Manifest, write_manifest
 from pipeline.datasets.semantic_kitti import open_root, read_camera
 from pipeline.datasets.statistics import dataset_statistics
+from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng as seeded
+from pipeline.scene.taxonomy import load_taxonomy
 from ssc_eval.lifting import projection
 from ssc_eval.losses import frustum_tiles
 from ssc_eval.monoscene import MonoSceneConfig
@@ -224,9 +229,40 @@ class TestRenders:
         assert torch.equal(found, torch.from_numpy(read_image(other)).permute(2, 0, 1) / 255)
         assert not torch.equal(found, dataset(both)[0]["image"])
 
+    def test_a_builds_manifest_may_say_that_its_images_are_renders(self, tmp_path: Path) -> None:
+        build = write_toy_root(tmp_path / "build", {"00": 1}, {"train": ["00"]})
+        about = Manifest(recipe={"images": {"kind": "render"}}, recipe_digest="", build_seed=0, samples=(), files=())
+        write_manifest(build, about)
+        assert torch.equal(dataset(build, image="render")[0]["image"], dataset(build)[0]["image"])
+        write_manifest(build, about.model_copy(update={"recipe": {"images": {"kind": "diffusion"}}}))
+        with pytest.raises(InputError, match="expected a shaded render"):
+            dataset(build, image="render")[0]
+
     def test_without_renders_it_says_so(self, root: Path) -> None:
         with pytest.raises(InputError, match=r"render_2/000000.png: expected a shaded render"):
             dataset(root, image="render")[0]
+
+
+def test_kitti_360_is_a_source_as_well(tmp_path: Path) -> None:
+    drive, labels = kitti_360.drive_name(0), np.zeros(GRID.shape, np.uint8)
+    labels[:, :, 1] = 7
+    frame = Frame(drive, "000005", GRID, load_taxonomy("kitti_360"), labels=labels, invalid=labels == 255)
+    kitti_360.write_frame(tmp_path, frame)
+    kitti_360.write_layout(tmp_path, GRID, {"train": [drive]})
+    kitti_360.write_calibration(tmp_path, kitti_360.calibration_of(toy_camera()))
+    write_image(kitti_360.image_path(tmp_path, drive, "000005"), np.full((SIZE[1], SIZE[0], 3), 51, np.uint8))
+    sample = dataset(tmp_path)[0]
+    assert np.array_equal(sample["labels"].numpy(), labels)
+    assert torch.allclose(sample["image"], torch.tensor(0.2))
+    assert np.array_equal(sample["pixels"].numpy(), projection(toy_camera(), GRID, 2).pixels)
+
+
+def test_it_goes_to_loading_processes_whole(root: Path) -> None:
+    """Loaders' processes are spawned: the data set crosses pickled."""
+    here = dataset(root, balanced=True)
+    there = pickle.loads(pickle.dumps(here))
+    draws = [found.draw(4, np.random.default_rng(3)) for found in (here, there)]
+    assert all(torch.equal(draws[0][name], draws[1][name]) for name in draws[0])
 
 
 @pytest.mark.parametrize("fault", [{"fraction": 0.0}, {"fraction": 1.5}, {"weight": 0.0}, {"image": "depth"}, {"x": 1}])

@@ -226,6 +226,18 @@ def test_adaptation_changes_statistics_and_no_weight(root: Path, trained: Path, 
     assert load_ssc(weights)[1]["adapted"]
 
 
+def test_batch_norms_are_settled_on_draws_of_the_sources(root: Path, trained: Path, tmp_path: Path) -> None:
+    """One step from other weights: whatever the running statistics were, those of three frames replace them."""
+    plain = config(root, start=trained / "weights", norm_frames=3)
+    weights = train_ssc(
+        plain.model_copy(update={"training": plain.training.model_copy(update={"steps": 1, "batch_size": 1})}), tmp_path
+    )
+    settled = load_part(weights, "model")
+    name = next(name for name in settled if name.endswith("running_mean"))
+    assert settled[name.replace("running_mean", "num_batches_tracked")] == 3
+    assert load_part(tmp_path / "checkpoints/step_00000001", "model")[name].ne(settled[name]).any()
+
+
 def test_one_frame_is_learnt_by_heart(root: Path) -> None:
     """About 50 steps on the toy frame."""
     base = config(root)
