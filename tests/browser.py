@@ -35,7 +35,7 @@ FLAGS = (
     "--hide-scrollbars",
     *(("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()),
 )
-PATIENCE_S = 60.0  # a machine under load starts a browser slowly
+PATIENCE_S = 120.0  # a machine under load starts a browser slowly
 
 
 def find_browser() -> str | None:
