@@ -11,17 +11,19 @@ The critic errs on photographs, too, so thresholds are quantiles of its agreemen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.images.critic import Judge, Prediction, check_classes
 from pipeline.learning.order import Indexed
 from pipeline.scene.confusion import class_ious, confusion
 from pipeline.scene.errors import InputError
+from pipeline.scene.files import write_json
 from pipeline.scene.taxonomy import Taxonomy
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -159,6 +161,20 @@ def thresholds(photographs: Sequence[Agreement], config: FidelityConfig) -> Thre
         passed=0,
     )
     return replace(found, passed=sum(accept(one, found).accepted for one in photographs))
+
+
+def write_thresholds(bounds: Thresholds, path: Path) -> None:
+    """As JSON."""
+    write_json(path, asdict(bounds))
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """What `write_thresholds` wrote. Raises InputError."""
+    try:
+        return TypeAdapter(Thresholds).validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError) as error:
+        found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(path, "a critic's thresholds (JSON)", found) from None
 
 
 def accept(scores: Agreement, bounds: Thresholds) -> Verdict:

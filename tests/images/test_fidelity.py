@@ -18,10 +18,12 @@ from pipeline.images.fidelity import (
     agreements,
     checker,
     draw_until_accepted,
+    read_thresholds,
     reject_rates,
     scale_invariant_error,
     summed,
     thresholds,
+    write_thresholds,
 )
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng
@@ -166,6 +168,15 @@ def test_rare_classes_have_no_threshold():
     assert found.passed == 10
     with pytest.raises(InputError, match="3 held-out photographs that show something, found 2"):
         thresholds(photographs[:2], CONFIG)
+
+
+def test_thresholds_come_back_from_disk(tmp_path):
+    write_thresholds(BOUNDS, tmp_path / "t.json")
+    assert read_thresholds(tmp_path / "t.json") == BOUNDS
+    (tmp_path / "bad.json").write_text('{"miou": "high"}')
+    for name in ("none.json", "bad.json"):
+        with pytest.raises(InputError, match="a critic's thresholds"):
+            read_thresholds(tmp_path / name)
 
 
 @pytest.mark.parametrize(
