@@ -255,9 +255,11 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole
 @app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(help="A finished build.")],
+    files_only: Annotated[bool, typer.Option("--files-only", help="Don't hold views against voxels.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check every file of a build against its manifest: changed, missing and extra files. Exit status 1 on a fault.
+    """Check a build: changed, missing and extra files; then that each sample's depth, semantics and calibration say
+    what its voxels say. Exit status 1 on a fault.
 
     \b
     Example:
@@ -265,7 +267,7 @@ def verify(
     """
     from flows.inspect import verify_dataset
 
-    faults = verify_dataset(directory, quiet)
+    faults = verify_dataset(directory, quiet, not files_only)
     for path, fault in faults:
         print(f"{directory / path}: {fault}")
     if faults:

@@ -10,27 +10,41 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.consistency import contradictions
 from flows.shards import WORK
 from pipeline.datasets.formats import detect
-from pipeline.datasets.manifest import read_manifest, verify_files
+from pipeline.datasets.manifest import Manifest, read_manifest, verify_files
 from pipeline.datasets.statistics import Statistics, dataset_statistics
 from pipeline.scene.taxonomy import EMPTY, Taxonomy
 
 REFERENCE = "semantic_kitti"  # the dataset whose valid and occupied shares are known
 
 
-def verify_dataset(directory: Path, quiet: bool = True) -> list[tuple[str, str]]:
-    """(path, fault) of every file that is changed, missing or not in the manifest. Raises InputError."""
+def verify_dataset(directory: Path, quiet: bool = True, views: bool = True) -> list[tuple[str, str]]:
+    """(path, fault) of every file that is changed, missing or not in the manifest. Raises InputError.
+
+    views: if all files are sound, hold every sample's depth, semantics and render against its voxels and calibration.
+    """
     manifest = read_manifest(directory)
-    faults = []
-    count = 0
-    for path, fault in verify_files(directory, manifest, _may_be_unlisted):
-        count += 1
-        if fault is not None:
-            faults.append((path, fault))
+    found = list(verify_files(directory, manifest, _may_be_unlisted))
+    faults = [(path, fault) for path, fault in found if fault is not None]
+    views = views and not faults and (directory / "sequences").is_dir() and "views" in manifest.recipe
+    if views:
+        faults = _view_faults(directory, manifest, quiet)
     if not quiet:
         state = "all sound" if not faults else f"{len(faults)} with a fault"
-        print(f"{directory}: {count} files, {state}; {len(manifest.samples)} samples", file=sys.stderr)
+        samples = f"{len(manifest.samples)} samples" + (", views as their voxels say" if views and not faults else "")
+        print(f"{directory}: {len(found)} files, {state}; {samples}", file=sys.stderr)
+    return faults
+
+
+def _view_faults(directory: Path, manifest: Manifest, quiet: bool) -> list[tuple[str, str]]:
+    faults = []
+    with _bar("samples against their views", quiet) as progress:
+        for number, (name, fault) in enumerate(contradictions(directory, manifest), 1):
+            progress(number, len(manifest.samples))
+            if fault is not None:
+                faults.append((name, fault))
     return faults
 
 
