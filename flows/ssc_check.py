@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,12 @@ def open_for_check(path: Path, split: str) -> Root:
     return Root(truth.dataset, truth)
 
 
-def check_root(
-    root: Root, frames: int, picture: Path | None, progress: Progress = lambda done, total: None
-) -> Iterator[Finding]:
+def check_root(root: Root, facts: Sequence[FrameFacts], frames: int, picture: Path | None = None) -> Iterator[Finding]:
     """Findings one by one; writes the overlay picture. What can't be looked at after a fault is left out.
 
-    Files of every labelled frame of every split are read; `frames` of them, evenly spaced over the split, are rendered.
+    facts: `all_facts` of the root; frames: so many of the split, evenly spaced, are rendered.
     """
     yield check_images(root.files, root.truth.split)
-    facts = all_facts(root.files, progress)
     labels = check_labels(root.files, facts)
     yield labels
     yield from check_masks(root.files, facts)
@@ -66,7 +63,7 @@ def check_root(
 
 
 def all_facts(root: KittiRoot, progress: Progress = lambda done, total: None) -> list[FrameFacts]:
-    """Of every labelled frame of every split."""
+    """What the files of every labelled frame of every split say."""
     keys = [key for split in root.splits for key in root.frames(split) if key[1] in root.sequences[key[0]].labelled]
     facts = []
     for done, key in enumerate(keys, 1):

@@ -52,15 +52,16 @@ def check(
       occfactory ssc check data/runs/town_ssc
       occfactory ssc check my_root --split val --frames 24 --no-overfit --out overlay.png
     """
-    from flows.ssc_check import check_root, learn_one, open_for_check
+    from flows.ssc_check import all_facts, check_root, learn_one, open_for_check
     from flows.ssc_score import told
 
     opened = open_for_check(root, split)
-    faults = 0
     with told("reading labels", quiet) as progress:
-        for finding in check_root(opened, frames, out, progress):
-            print(finding.line(), flush=True)
-            faults += finding.verdict == "FAULT"
+        facts = all_facts(opened.files, progress)
+    faults = 0
+    for finding in check_root(opened, facts, frames, out):
+        print(finding.line(), flush=True)
+        faults += finding.verdict == "FAULT"
     if overfit and not faults:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stderr):  # a line a few steps
             finding = learn_one(opened, recipe, tuple(changes or ()), frame)

@@ -81,7 +81,8 @@ def root(sound: Path, tmp_path: Path) -> Path:
 
 
 def findings(root: Path, frames: int = 8, picture: Path | None = None) -> dict[str, Finding]:
-    found = list(check_root(open_for_check(root, "train"), frames, picture))
+    opened = open_for_check(root, "train")
+    found = list(check_root(opened, all_facts(opened.files), frames, picture))
     assert len({finding.name for finding in found}) == len(found)
     assert all("\n" not in finding.line() for finding in found)
     return {finding.name: finding for finding in found}
@@ -283,7 +284,7 @@ def test_a_grid_that_lies_elsewhere_is_not_in_view(root: Path) -> None:
 
 def test_a_real_root_passes_but_for_what_one_frame_cannot_tell(real_kitti_root: Path) -> None:
     """A single real scan: no masks, and a photograph of another place."""
-    found = {f.name: f for f in check_root(open_for_check(real_kitti_root, "train"), 4, None)}
+    found = findings(real_kitti_root)
     verdicts = {name: finding.verdict for name, finding in found.items()}
     assert {name for name, verdict in verdicts.items() if verdict == "note"} == {"invalid", "axes"}
     assert "FAULT" not in verdicts.values()
