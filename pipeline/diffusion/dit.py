@@ -143,7 +143,7 @@ def _one_by_one(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], causa
 
 
 def _flex(lengths: tuple[int, ...], causal: bool, device: torch.device) -> Attend:
-    kernel, mask = _flex_kernel(device.type), _flex_mask(lengths, causal, device)
+    kernel, mask = _flex_function("flex_attention", device.type), _flex_mask(lengths, causal, device)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # 1 heads n e
@@ -154,8 +154,6 @@ def _flex(lengths: tuple[int, ...], causal: bool, device: torch.device) -> Atten
 
 @functools.lru_cache(maxsize=4)  # a sampler asks for the same one at each step
 def _flex_mask(lengths: tuple[int, ...], causal: bool, device: torch.device) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
     size = torch.tensor(lengths, device=device)
     sequence = torch.arange(len(lengths), device=device).repeat_interleave(size)
 
@@ -163,14 +161,17 @@ def _flex_mask(lengths: tuple[int, ...], causal: bool, device: torch.device) -> 
         same = sequence[q] == sequence[k]
         return same & (q >= k) if causal else same
 
-    return create_block_mask(visible, None, None, len(sequence), len(sequence), device=str(device))
+    make = _flex_function("create_block_mask", device.type)
+    return make(visible, None, None, len(sequence), len(sequence), device=str(device))
 
 
 @functools.cache
-def _flex_kernel(device_type: str) -> Callable[..., Tensor]:
-    from torch.nn.attention.flex_attention import flex_attention
+def _flex_function(name: str, device_type: str) -> Callable[..., Any]:
+    """Compiled on CUDA: eager ones would hold an N x N array."""
+    from torch.nn.attention import flex_attention as module
 
-    return torch.compile(flex_attention) if device_type == "cuda" else flex_attention  # type: ignore[return-value]
+    function: Callable[..., Any] = getattr(module, name)
+    return torch.compile(function) if device_type == "cuda" else function
 
 
 def sincos(positions: Int[Tensor, "n 3"], width: int) -> Float[Tensor, "n d"]:
