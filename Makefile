@@ -7,12 +7,12 @@ DEMO := runs/demo
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test browser lint format bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[exports]' --group dev
 	touch $@
 
 demo: $(STAMP)
@@ -20,8 +20,15 @@ demo: $(STAMP)
 	$(BIN)/occfactory verify $(DEMO)
 	@echo "open $(DEMO)/gallery/index.html"
 
-test: $(STAMP)
+test: $(STAMP) browser
 	$(BIN)/python -m pytest -n 2
+
+# Chromium for the tests of pages: from the system's packages where we may install them; else those tests are skipped
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  timeout 300 sh -c 'apt-get update -qq; apt-get install -y -qq chromium' >/dev/null 2>&1 && exit 0; fi; \
+	echo "no Chromium found or installed: tests of pages in a browser will be skipped"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,8 +14,10 @@ import typer
 from flows import (
     edit_cli,
     evaluate_cli,
+    export_cli,
     factory_cli,
     flow_cli,
+    image_cli,
     scene_cli,
     ssc_protocol_cli,
     ssc_score_cli,
@@ -241,10 +244,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole
     from flows.recipes import RECIPES, load_recipe
 
     if name is None:
-        for title, known in (("build", RECIPES), ("train-generator", GENERATOR_RECIPES)):
-            print(f"occfactory {title}:")
-            for recipe in known.values():
-                print(f"  {recipe.__name__:16} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+        _list_recipes()
         return
     if name in GENERATOR_RECIPES:  # some are of both kinds
         print(generator_recipe(name).model_dump_json(indent=2))
@@ -274,6 +274,24 @@ def verify(
         raise typer.Exit(1)
 
 
+def _list_recipes() -> None:
+    from flows.generator_recipes import GENERATOR_RECIPES
+    from flows.recipes import RECIPES
+    from flows.ssc_protocol_recipes import PROTOCOL_RECIPES
+    from flows.ssc_recipes import SSC_RECIPES
+
+    kinds: dict[str, Iterable[Callable[..., object]]] = {
+        "build": RECIPES.values(),
+        "train-generator": GENERATOR_RECIPES.values(),
+        "ssc train": SSC_RECIPES.values(),
+        "ssc protocols": PROTOCOL_RECIPES.values(),
+    }
+    for title, known in kinds.items():
+        print(f"occfactory {title}:")
+        for recipe in known:
+            print(f"  {recipe.__name__:16} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+
+
 def _box(voxel_m: float) -> dict[str, object]:
     """SemanticKITTI's box in voxels of another size, as GridConfig's fields."""
     cells = round(51.2 / voxel_m) if 0.05 <= voxel_m <= 3.2 else 0
@@ -295,6 +313,8 @@ evaluate_cli.register(app)
 flow_cli.register(app)
 factory_cli.register(app)
 view_cli.register(app)
+export_cli.register(app)
+image_cli.register(app)
 ssc = typer.Typer(
     help="Monocular semantic scene completion: check, train, predict, score, and what synthetic data buys.",
     no_args_is_help=True,
