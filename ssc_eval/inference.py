@@ -10,11 +10,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from pipeline.datasets.voxel_files import write_raw_labels
-from pipeline.scene.files import require_empty, safe_join
-from pipeline.scene.taxonomy import EMPTY
+from pipeline.scene.files import require_empty
 from ssc_eval.metrics import Tally, empty_tally, tally_frame
 from ssc_eval.monoscene import LOGITS, MonoScene
+from ssc_eval.predictions import write_prediction
 from ssc_eval.samples import Source, SscDataset
 from ssc_eval.views import ImageKind
 from ssc_eval.weights import check_fits, load_ssc, samples_config
@@ -93,7 +92,6 @@ def predict(
     model, dataset = opened(weights, root, split, False, image=image)
     for number, labels in predictions(model, dataset, batch):
         _, sequence, frame = dataset.keys[number]
-        raw = dataset.taxonomy.to_raw(labels, ignore_raw=dataset.taxonomy.raw_ids[EMPTY])
-        write_raw_labels(safe_join(out, f"sequences/{sequence}/predictions/{frame}.label"), raw)
+        write_prediction(out, (sequence, frame), labels, dataset.taxonomy)
         progress(number + 1, len(dataset.keys))
     return Path(out)

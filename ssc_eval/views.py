@@ -6,10 +6,9 @@ Labels are never resampled: the image is cropped or resized, and the camera with
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from jaxtyping import Bool, Int16, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipeline.datasets import kitti_360, semantic_kitti
 from pipeline.datasets.formats import detect
 from pipeline.datasets.image_files import image_size, read_image
 from pipeline.datasets.kitti_root import KittiRoot, sequence_path
@@ -39,14 +37,6 @@ class Cameras(NamedTuple):
 
     image: Callable[[Path, str, str], UInt8[np.ndarray, "h w 3"]]
     camera: Callable[[Path, str, str], Camera]
-
-
-CAMERAS: Mapping[str, Cameras] = MappingProxyType(
-    {
-        "semantic_kitti": Cameras(semantic_kitti.read_frame_image, semantic_kitti.read_camera),
-        "kitti_360": Cameras(kitti_360.read_frame_image, kitti_360.read_camera),
-    }
-)
 
 
 class ImageConfig(BaseModel):
@@ -70,9 +60,9 @@ def open_scenes(root: Path) -> tuple[KittiRoot, Cameras]:
     """A dataset that has a camera: SemanticKITTI's layout or KITTI-360's. Raises InputError."""
     form = detect(root)
     opened = form.open(root)
-    if form.name not in CAMERAS or not isinstance(opened, KittiRoot):
-        raise InputError(root, f"a dataset with cameras ({', '.join(CAMERAS)})", form.name, "convert it")
-    return opened, CAMERAS[form.name]
+    if form.image is None or form.camera is None or not isinstance(opened, KittiRoot):
+        raise InputError(root, "a dataset with cameras (semantic_kitti, kitti_360)", form.name, "convert it")
+    return opened, Cameras(form.image, form.camera)
 
 
 def read_view(
