@@ -43,7 +43,7 @@ def train_critic(
     from flows.image_critic import Splits, summary
     from flows.image_critic import train_critic as trained
     from flows.recipes import validated
-    from pipeline.images.fidelity import FidelityConfig
+    from pipeline.images.config import FidelityConfig
 
     fidelity = validated(FidelityConfig, {"quantile": quantile})
     splits = Splits(split, held_out)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from flows.image_pairs import ImagePairs, PairsConfig
 from flows.recipes import SplitSource, apply_changes, validated
+from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Critic, CriticConfig, small, tiny
 from pipeline.images.critic_training import fit_critic
-from pipeline.images.fidelity import FidelityConfig, Thresholds, agreements, thresholds, write_thresholds
+from pipeline.images.fidelity import Thresholds, agreements, thresholds, write_thresholds
 from pipeline.scene.errors import InputError
 
 THRESHOLDS_NAME = "thresholds.json"

@@ -20,7 +20,8 @@ from flows.recipes import Config, SplitSource
 from flows.sources import open_source, split_frames
 from flows.viewing import has_image, own_camera
 from pipeline.datasets.semantic_kitti import image_path, read_frame_image
-from pipeline.images.conditioning import ControlConfig, control_image
+from pipeline.images.conditioning import control_image
+from pipeline.images.config import ControlConfig
 from pipeline.images.prompts import PromptConfig, prompt
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError

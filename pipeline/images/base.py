@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.images.config import check_conditioning_channels
 from pipeline.learning.checkpoint import CARD_NAME
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import atomic_folder, sha256_file, write_json
@@ -144,12 +145,6 @@ def new_controlnet(unet: Any, vae: Any, conditioning_channels: int) -> Any:
         return ControlNetModel.from_unet(
             unet, conditioning_channels=conditioning_channels, conditioning_embedding_out_channels=embedding
         )
-
-
-def check_conditioning_channels(channels: int) -> None:
-    """diffusers takes a control image of 4 channels for latents and doesn't treat it as an image. Raises InputError."""
-    if channels < 1 or channels == 4:
-        raise InputError("control image", "1, 2, 3, 5 or more channels", str(channels), "add or drop a condition")
 
 
 def _vae(config: BaseConfig) -> Any:

@@ -13,61 +13,16 @@ scenes end alike. Renders are made at the image's own size; nothing is resampled
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
-
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.images.base import check_conditioning_channels
+from pipeline.images.config import ControlConfig, Part, conditioning_channels
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import View
 from pipeline.scene.taxonomy import EMPTY, load_taxonomy
 
-Part = Literal["rgb", "inverse_depth", "metric_depth", "semantics", "edges"]
-Byte = Annotated[int, Field(ge=0, le=255)]
-Colour = tuple[Byte, Byte, Byte]
-Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-CHANNELS: dict[Part, int] = {"rgb": 3, "inverse_depth": 1, "metric_depth": 1, "semantics": 3, "edges": 1}
 SKY_RISE, STEP_M = 0.25, 10.0  # sine of elevation half way to the zenith's colour; depth at which steps count half
-
-
-class ControlConfig(BaseModel):
-    """What a control image holds; part of a recipe and of its digest. Colours are RGB in 0..255."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("rgb", "inverse_depth", "edges")  # in this order
-    near_m: Metres = 4.0  # inverse depth is 1 here
-    far_m: Metres = 100.0  # metric depth is 1 here
-    ground_z_m: Annotated[float, Field(allow_inf_nan=False)] = -1.73  # the plain's height in the world, KITTI's road
-    haze_m: Metres = 60.0  # distance at which the plain is half haze
-    zenith: Colour = (118, 164, 222)
-    horizon: Colour = (222, 230, 238)
-    plain: Colour = (148, 144, 134)
-    edge_low: Annotated[float, Field(ge=0)] = 40.0  # Canny's thresholds on depth as 255 d / (d + 10 m)
-    edge_high: Annotated[float, Field(ge=0)] = 90.0
-    speck_px: Annotated[int, Field(ge=0)] = 0  # blobs of hits smaller than this in all are taken for no hit
-    taxonomy: str = "semantic_kitti"  # whose colours `semantics` has
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if len(set(self.parts)) != len(self.parts):
-            raise ValueError("each part once")
-        if self.edge_low > self.edge_high:
-            raise ValueError("edge_low is at most edge_high")
-        conditioning_channels(self)
-        return self
-
-
-def conditioning_channels(config: ControlConfig) -> int:
-    """Channels of the control images, as ControlNet's `conditioning_channels`; never 4. Raises InputError.
-
-    diffusers takes a tensor of 4 channels for latents and doesn't treat it as an image.
-    """
-    channels = sum(CHANNELS[part] for part in config.parts)
-    check_conditioning_channels(channels)
-    return channels
 
 
 def control_image(view: View, config: ControlConfig) -> Float32[np.ndarray, "c h w"]:

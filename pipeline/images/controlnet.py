@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from pipeline.images.config import SynthesisConfig
 from pipeline.images.pairs import Pairs, tokens_of
-from pipeline.images.synthesis import SynthesisConfig
 from pipeline.images.validation import Pictures, Run
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig

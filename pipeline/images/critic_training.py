@@ -20,8 +20,9 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Critic, CriticConfig, SegmentationAndDepth, as_input, check_image
-from pipeline.images.fidelity import FidelityConfig, agreements, summed
+from pipeline.images.fidelity import agreements, summed
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.loop import Loss, train
 from pipeline.learning.order import Indexed

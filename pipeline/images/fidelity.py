@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Judge, Prediction, check_classes
 from pipeline.learning.order import Indexed
 from pipeline.scene.confusion import class_ious, confusion
@@ -26,19 +27,7 @@ from pipeline.scene.errors import InputError
 from pipeline.scene.files import write_json
 from pipeline.scene.taxonomy import Taxonomy
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Image = UInt8[np.ndarray, "h w 3"]
-
-
-class FidelityConfig(BaseModel):
-    """How images are held against their conditions; part of a recipe and of its digest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    min_share: Fraction = 0.002  # classes that cover less of the image don't count
-    quantile: Annotated[float, Field(ge=0, lt=0.5)] = 0.05  # of photographs that fall short of each threshold
-    slack: Annotated[float, Field(ge=0, lt=1)] = 0.0  # shares and recalls may be lower, errors higher, by this part
-    min_photographs: Annotated[int, Field(ge=1)] = 10  # with a class in view, for it to have a threshold
-    retries: Annotated[int, Field(ge=0)] = 3  # draws after the first one, before a sample is dropped
 
 
 @dataclass(frozen=True, eq=False)

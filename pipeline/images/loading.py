@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.images.base import INDEX_NAME, assemble, check_conditioning_channels, new_controlnet, quiet, read_card
+from pipeline.images.base import INDEX_NAME, assemble, new_controlnet, quiet, read_card
+from pipeline.images.config import check_conditioning_channels
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import safe_join, sha256_file
 

@@ -12,20 +12,19 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pipeline.images.base import quiet
+from pipeline.images.config import SynthesisConfig
 from pipeline.images.loading import check_multiple
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import integer_seed
 
-SchedulerName = Literal["unipc", "dpm++", "ddim", "lcm"]
 CLASSES = {
     "unipc": "UniPCMultistepScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
@@ -33,22 +32,6 @@ CLASSES = {
     "lcm": "LCMScheduler",
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-class SynthesisConfig(BaseModel):
-    """How images are drawn; part of a recipe and of its digest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    scheduler: SchedulerName = "unipc"  # lcm needs weights that were distilled for it
-    steps: Annotated[int, Field(ge=1)] = 12
-    guidance: Annotated[float, Field(ge=1)] = 2.0  # classifier-free, towards the prompt; 1: none, half the work
-    control_scale: Annotated[float, Field(ge=0)] = 1.0  # factor on what the ControlNet adds
-    batch_size: Annotated[int, Field(ge=1)] = 4
-    torch_threads: Annotated[int, Field(ge=1)] = 1  # CPU threads
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    channels_last: bool = False
-    compile: bool = False  # torch.compile of UNet and ControlNet: slow once, then faster
-    device: Literal["auto", "cpu"] = "auto"  # auto: a GPU where there is one
 
 
 @dataclass(frozen=True, eq=False)

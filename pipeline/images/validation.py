@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from pipeline.images.base import assemble
-from pipeline.images.synthesis import Request, SynthesisConfig, Synthesizer
+from pipeline.images.config import SynthesisConfig
+from pipeline.images.synthesis import Request, Synthesizer
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.files import atomic_path
 from pipeline.scene.seeds import integer_seed

@@ -13,7 +13,8 @@ from flows.image_pairs import ImagePairs, PairsConfig
 from flows.recipes import SplitSource
 from pipeline.datasets.image_files import read_image
 from pipeline.datasets.semantic_kitti import image_path
-from pipeline.images.conditioning import ControlConfig, control_image
+from pipeline.images.conditioning import control_image
+from pipeline.images.config import ControlConfig
 from pipeline.images.critic import Critic
 from pipeline.images.fidelity import read_thresholds
 from pipeline.images.prompts import PromptConfig

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.images.conditioning import CHANNELS, ControlConfig, conditioning_channels, control_image
+from pipeline.images.conditioning import control_image
+from pipeline.images.config import CHANNELS, ControlConfig, conditioning_channels
 from pipeline.scene.camera import look_at
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import load_taxonomy

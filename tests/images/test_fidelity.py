@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Prediction
 from pipeline.images.fidelity import (
     Agreement,
     Attempt,
-    FidelityConfig,
     Thresholds,
     Verdict,
     accept,

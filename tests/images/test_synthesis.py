@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.images.synthesis import Request, SynthesisConfig, Synthesizer, scene_requests
+from pipeline.images.config import SynthesisConfig
+from pipeline.images.synthesis import Request, Synthesizer, scene_requests
 from pipeline.scene.errors import InputError
 from tests.images.stock import stock_pipeline
 from tests.images.toy_pairs import Boxes, tiny

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from pipeline.images.autoencoder import VaeTraining, gradient_distance, scale_latents, train_vae
+from pipeline.images.config import SynthesisConfig
 from pipeline.images.controlnet import ControlTraining, train_control
 from pipeline.images.pairs import Pairs
-from pipeline.images.synthesis import SynthesisConfig
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
 from tests.images.stock import stock_pipeline
