@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -30,6 +30,7 @@ from pipeline.scene.seeds import integer_seed
 Size = Annotated[int, Field(ge=1)]
 FORMAT = "occfactory-images-1"
 INDEX_NAME = "model_index.json"
+CONTROLNET_NAME = "controlnet"  # its folder, in a pipeline's and alone
 PAD, START, UNKNOWN, END = "[pad]", "[start]", "[unknown]", "[end]"  # ids 0..3; CLIP takes an end of 2 for a legacy
 
 
@@ -245,14 +246,27 @@ def save_pipeline(pipeline: Any, folder: Path, card: Mapping[str, Any]) -> None:
     """Write a pipeline's folder with card.json (what it learned from, base model and licence), whole or not at all.
 
     card: anything JSON can hold; `format` and `files` (SHA-256 of each) are added. What stands at `folder` is replaced
-    only if it was written by this function. Raises InputError.
+    only if it was written here. Raises InputError.
     """
-    folder = Path(folder)
+
+    def write(temporary: Path) -> None:
+        pipeline.save_pretrained(temporary, safe_serialization=True)
+        _name_the_tokenizer(temporary)
+
+    _save(write, Path(folder), card)
+
+
+def save_controlnet(controlnet: Any, folder: Path, card: Mapping[str, Any]) -> Path:
+    """Write folder/controlnet, which diffusers' ControlNetModel opens, and folder/card.json as `save_pipeline` does."""
+    _save(lambda temporary: controlnet.save_pretrained(temporary / CONTROLNET_NAME), Path(folder), card)
+    return Path(folder) / CONTROLNET_NAME
+
+
+def _save(write: Callable[[Path], None], folder: Path, card: Mapping[str, Any]) -> None:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and read_card(folder) is None)):
         raise InputError(folder, "a new folder, or a pipeline written here", "something else", "choose another")
     with quiet(), atomic_folder(folder) as temporary:
-        pipeline.save_pretrained(temporary, safe_serialization=True)
-        _name_the_tokenizer(temporary)
+        write(temporary)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         digests = {path.relative_to(temporary).as_posix(): sha256_file(path) for path in files}
         write_json(temporary / CARD_NAME, {**card, "format": FORMAT, "files": digests})

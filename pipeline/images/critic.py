@@ -10,7 +10,7 @@ critics have `classes`, names by id, and `predict`. The critic is not the networ
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, Self
@@ -173,6 +173,20 @@ class Critic:
         network = SegmentationAndDepth(config)
         load_model(folder, network)
         return cls(config, network.eval(), card)
+
+
+def feature_maps(critic: Critic) -> Callable[[Tensor], list[Tensor]]:
+    """Images (B, 3, H, W) in -1..1 -> the network's maps on the way down, for a perceptual loss; it learns no more."""
+    network = critic.network.eval().requires_grad_(False)
+
+    def maps(image: Tensor) -> list[Tensor]:
+        network.to(image.device)
+        found = [image.contiguous(memory_format=torch.channels_last)]
+        for level in network.down:
+            found.append(level(found[-1]))
+        return found[1:]
+
+    return maps
 
 
 def check_image(image: np.ndarray, multiple: int = 1) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 from pipeline.images.base import INDEX_NAME, assemble, new_controlnet, quiet, read_card
 from pipeline.images.config import check_conditioning_channels
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import safe_join, sha256_file
+from pipeline.scene.files import digest_of, safe_join, sha256_file
 
 NETWORKS = ("vae", "text_encoder", "unet", "controlnet")
+CONTENTS = (".json", ".txt", ".safetensors", ".model")  # of files that parts are made of
 NEEDED = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 SUBFILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}  # else config.json
 CLASSES = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "controlnet": "ControlNetModel"}
@@ -100,13 +101,17 @@ def load_pipeline(
     conditioning_channels: int,
     size: tuple[int, int],
     download: bool = False,
+    fresh_controlnet: bool = False,
 ) -> Any:
     """A diffusers StableDiffusionControlNetPipeline, float32 on the CPU, ready for training or synthesis.
 
     conditioning_channels: of the recipe's control images; size: (width, height) of its images [px]. Where there is no
-    ControlNet yet, a new one starts from the UNet. Raises InputError, before weights are read where it can.
+    ControlNet yet, or with fresh_controlnet, a new one starts from the UNet. Raises InputError, before weights are
+    read where it can.
     """
     source = find_pipeline(base, controlnet, download=download)
+    if fresh_controlnet:
+        source = _without_controlnet(source)
     check_size(source, *size)
     check_control(source, conditioning_channels)
     check_digests(source)
@@ -115,6 +120,25 @@ def load_pipeline(
     if "controlnet" not in parts:
         parts["controlnet"] = new_controlnet(parts["unet"], parts["vae"], conditioning_channels)
     return assemble(parts)
+
+
+def _without_controlnet(source: Source) -> Source:
+    parts = (source.folders, source.configs, source.classes)
+    return Source(source.subject, *({k: v for k, v in table.items() if k != "controlnet"} for table in parts))
+
+
+def source_digest(source: Source) -> str:
+    """SHA-256 of the contents of all parts, wherever they lie; a card's word is taken, as loading holds files to it."""
+    return digest_of({name: _contents(folder) for name, folder in sorted(source.folders.items())})
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    told = (read_card(folder.parent) or {"files": {}})["files"]
+    own = {
+        name.removeprefix(f"{folder.name}/"): sha for name, sha in told.items() if name.startswith(f"{folder.name}/")
+    }
+    files = sorted(path for path in folder.iterdir() if path.suffix in CONTENTS and path.is_file())
+    return own or {path.name: sha256_file(path) for path in files}
 
 
 def check_parts(source: Source) -> None:

@@ -82,9 +82,9 @@ class _Run:
         self.total = config.total_steps(len(dataset))
         if config.sync_batch_norm and self.accelerator.num_processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        optimizer = torch.optim.AdamW(
-            _groups(model, config), lr=config.learning_rate, betas=config.betas, eps=config.eps
-        )
+        rates: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "eps": config.eps}
+        fused = self._device.type == "cuda" or None  # one kernel a step; None: torch's own choice
+        optimizer = torch.optim.AdamW(_groups(model, config), fused=fused, **rates)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
         ema = Ema(model, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
         self.learner = Learner(model, self.optimizer.optimizer, ema)

@@ -1,0 +1,153 @@
+"""Recipes of image training: functions that return one whole config. `tiny` is every recipe's twin for tests.
+
+A recipe says nothing of where data lie: roots and base models are given by whoever trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.image_pairs import PairsConfig
+from flows.recipes import AnyModel, Config, apply_changes, validated
+from pipeline.images.autoencoder import VaeTraining
+from pipeline.images.base import TINY, BaseConfig
+from pipeline.images.config import SynthesisConfig
+from pipeline.images.controlnet import ControlTraining
+from pipeline.images.prompts import PromptConfig
+from pipeline.learning.config import Schedule, TrainConfig
+from pipeline.scene.errors import InputError
+
+PLAIN = PromptConfig(negative=False)  # what a pipeline of few words learns: with no text against it, guidance has ""
+
+
+class BaseRecipe(Config):
+    """A small pipeline from nothing: its VAE, then UNet, text encoder and ControlNet together."""
+
+    pairs: PairsConfig
+    networks: BaseConfig
+    vae: VaeTraining
+    control: ControlTraining
+    half: bool = False  # weights on disk in float16, half as large
+
+
+class ControlRecipe(Config):
+    """A ControlNet for a finished pipeline, which stays as it is."""
+
+    pairs: PairsConfig
+    control: ControlTraining
+    half: bool = False  # weights on disk in float16, half as large
+
+
+def small() -> BaseRecipe:
+    """384x128, 7 M weights, for one core: some 20 minutes. Photographs of a street in hundreds, not thousands."""
+    cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
+    saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.99}
+    vae = TrainConfig(steps=320, batch_size=4, learning_rate=2e-3, **cosine, **saved)
+    control = TrainConfig(steps=800, batch_size=8, learning_rate=1e-3, validate_every=200, **cosine, **saved)
+    return BaseRecipe(
+        pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN),
+        networks=BaseConfig(
+            vae_channels=(8, 24, 48, 64),
+            latent_channels=8,
+            unet_channels=(40, 80, 112),
+            unet_attention=(False, True, True),
+        ),
+        vae=VaeTraining(train=vae, feature_weight=0.5),
+        control=ControlTraining(train=control),
+        half=True,
+    )
+
+
+def tiny() -> BaseRecipe:
+    """32x16 in seconds, for tests: what it learns is of no use."""
+    training = _seconds(steps=20)
+    return BaseRecipe(
+        pairs=PairsConfig(width_px=32, height_px=16, prompt=PLAIN),
+        networks=TINY,
+        vae=VaeTraining(train=training),
+        control=ControlTraining(train=training, pictures=2, synthesis=SynthesisConfig(steps=2, device="cpu")),
+    )
+
+
+def semantic_kitti() -> ControlRecipe:
+    """Stable Diffusion 1.5's kind on SemanticKITTI's frames at native size, padded to 1280x384: for GPUs of 24 GB.
+
+    The base stays frozen; AdamW (fused on a GPU) 1e-5, batch 4, bf16, min-SNR weights, ten epochs.
+    """
+    training = TrainConfig(
+        epochs=10,
+        batch_size=4,
+        learning_rate=1e-5,
+        weight_decay=1e-2,
+        schedule=Schedule(kind="constant", warmup_steps=500),
+        clip_norm=1.0,
+        ema_decay=0.9999,
+        precision="bf16",
+        workers=4,
+        validate_every=1000,
+    )
+    return ControlRecipe(
+        pairs=PairsConfig(width_px=1280, height_px=384, fit="pad", prompt=PromptConfig()),
+        control=ControlTraining(
+            train=training,
+            learn="controlnet",
+            snr_gamma=5.0,
+            keep_latents=False,  # a native image takes a GPU milliseconds and a CPU seconds to encode
+            gradient_checkpointing=True,
+            synthesis=SynthesisConfig(steps=20, guidance=4.0),
+        ),
+    )
+
+
+def small_control() -> ControlRecipe:
+    """A ControlNet alone at 384x128, for a pipeline that `small` or its like trained: one core, minutes."""
+    base = small()
+    return ControlRecipe(pairs=base.pairs, control=base.control.model_copy(update={"learn": "controlnet"}), half=True)
+
+
+def tiny_control() -> ControlRecipe:
+    """A ControlNet alone at 32x16 in seconds, for tests."""
+    base = tiny()
+    return ControlRecipe(pairs=base.pairs, control=base.control.model_copy(update={"learn": "controlnet"}))
+
+
+def _seconds(steps: int) -> TrainConfig:
+    return TrainConfig(
+        steps=steps,
+        batch_size=4,
+        learning_rate=2e-3,
+        ema_decay=0.9,
+        torch_threads=1,
+        device="cpu",
+        log_every=10,
+        checkpoint_every=10,
+        validate_every=10,
+        keep=1,
+    )
+
+
+BASE_RECIPES: dict[str, Callable[[], BaseRecipe]] = {f.__name__: f for f in (small, tiny)}
+CONTROL_RECIPES: dict[str, Callable[[], ControlRecipe]] = {
+    "semantic_kitti": semantic_kitti,
+    "small": small_control,
+    "tiny": tiny_control,
+}
+
+
+def base_recipe(name: str, changes: tuple[str, ...] = ()) -> BaseRecipe:
+    """A recipe of `images train-base` with "path=value" changes, such as vae.train.steps=500. Raises InputError."""
+    return _changed(BASE_RECIPES, name, changes)
+
+
+def control_recipe(name: str, changes: tuple[str, ...] = ()) -> ControlRecipe:
+    """A recipe of `images train-controlnet`, changed likewise. Raises InputError."""
+    return _changed(CONTROL_RECIPES, name, changes)
+
+
+def _changed(recipes: dict[str, Callable[[], AnyModel]], name: str, changes: tuple[str, ...]) -> AnyModel:
+    if name not in recipes:
+        raise InputError("recipe", f"one of {', '.join(recipes)}", repr(name))
+    recipe = recipes[name]()
+    table = recipe.model_dump(mode="json")
+    apply_changes(table, changes)
+    return validated(type(recipe), table)

@@ -1,0 +1,110 @@
+"""`occfactory images train-base` and `train-controlnet`: pipelines learned from a root's photographs and renders.
+
+OUT/vae, OUT/control   checkpoints, losses, TensorBoard; OUT/control/pictures has the validation images
+OUT/renders            the renders learned from, by digest
+OUT/weights            the pipeline in diffusers' form, or OUT/weights/controlnet alone, with card.json
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.image_critic import Splits
+from flows.image_pairs import ImagePairs
+from flows.image_recipes import BaseRecipe, ControlRecipe
+from flows.recipes import SplitSource
+from pipeline.images.autoencoder import train_vae
+from pipeline.images.base import new_pipeline, save_controlnet, save_pipeline
+from pipeline.images.config import conditioning_channels
+from pipeline.images.controlnet import train_control
+from pipeline.images.critic import Critic, feature_maps
+from pipeline.images.loading import check_multiple, find_pipeline, load_pipeline, source_digest
+from pipeline.images.prompts import vocabulary
+from pipeline.images.synthesis import size_multiple
+from pipeline.learning.checkpoint import read_card
+from pipeline.learning.machine import versions
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import digest_of
+
+
+def train_base(
+    root: Path, out: Path, recipe: BaseRecipe, splits: Splits | None = None, features: Path | None = None
+) -> Path:
+    """Train a small pipeline of our own, or go on training it; its folder.
+
+    features: weights of a critic whose maps the VAE's reconstructions shall keep, another one than will judge the
+    images; needed where recipe.vae.feature_weight is above 0. Raises InputError, where it can before training.
+    """
+    train, held_out = _pairs(root, out, recipe, splits)
+    control = recipe.pairs.control
+    words = vocabulary(recipe.pairs.prompt, train.taxonomy)
+    pipeline = new_pipeline(recipe.networks, words, conditioning_channels(control))
+    _check_size(pipeline, recipe)
+    maps, known = _features(features, recipe)
+    digest = train.digest()
+    train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=digest_of([digest, known]))
+    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
+    _halve(pipeline, recipe)
+    folder = Path(out) / "weights"
+    save_pipeline(pipeline, folder, _card(recipe, train, digest) | {"base": "none: trained from nothing"})
+    return folder
+
+
+def train_controlnet(
+    base: Path | str, root: Path, out: Path, recipe: ControlRecipe, splits: Splits | None = None
+) -> Path:
+    """Train a ControlNet, begun with the UNet of the pipeline `base`, on that frozen base; its folder.
+
+    base: a diffusers Stable Diffusion pipeline, a folder or a hub name downloaded before. Raises InputError.
+    """
+    train, held_out = _pairs(root, out, recipe, splits)
+    size = (recipe.pairs.width_px, recipe.pairs.height_px)
+    channels = conditioning_channels(recipe.pairs.control)
+    pipeline = load_pipeline(base, conditioning_channels=channels, size=size, fresh_controlnet=True)
+    digest = train.digest()
+    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
+    _halve(pipeline, recipe)
+    card = _card(recipe, train, digest) | {"base": Path(base).name, "base_digest": source_digest(find_pipeline(base))}
+    return save_controlnet(pipeline.controlnet, Path(out) / "weights", card)
+
+
+def _pairs(
+    root: Path, out: Path, recipe: BaseRecipe | ControlRecipe, splits: Splits | None
+) -> tuple[ImagePairs, ImagePairs]:
+    splits = splits or Splits()
+    if splits.train == splits.held_out:
+        raise InputError("held-out split", "another one than is learned from", repr(splits.held_out))
+    sources = (SplitSource(root=root, split=split) for split in (splits.train, splits.held_out))
+    train, held_out = (ImagePairs(source, recipe.pairs, Path(out) / "renders") for source in sources)
+    return train, held_out
+
+
+def _check_size(pipeline: Any, recipe: BaseRecipe) -> None:
+    multiple = size_multiple(pipeline)
+    check_multiple("width", recipe.pairs.width_px, multiple)
+    check_multiple("height", recipe.pairs.height_px, multiple)
+
+
+def _features(folder: Path | None, recipe: BaseRecipe) -> tuple[Any, str]:
+    """The perceptual term's network, and its card's digest."""
+    if not recipe.vae.feature_weight:
+        return None, ""
+    if folder is None:
+        remedy = "give --features FOLDER of a critic's weights, or --set vae.feature_weight=0"
+        raise InputError("vae.feature_weight", "a network for the perceptual term", "none", remedy)
+    critic = Critic.load(folder)
+    return feature_maps(critic), digest_of(read_card(folder)["files"])
+
+
+def _card(recipe: BaseRecipe | ControlRecipe, pairs: ImagePairs, digest: str) -> dict[str, Any]:
+    """All that drawing from the weights needs to know (size, control image, prompts), and what they learned from."""
+    data = {"pairs": len(pairs), "digest": digest, "taxonomy": pairs.taxonomy.name}
+    return {"recipe": recipe.model_dump(mode="json"), "data": data, "versions": versions()}
+
+
+def _halve(pipeline: Any, recipe: BaseRecipe | ControlRecipe) -> None:
+    import torch
+
+    if recipe.half:
+        pipeline.to(torch.float16)
