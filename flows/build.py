@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.engine import Engine, run_plan
+from flows.engine import DEFAULTS, Engine, run_plan
+from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, SplitSource
@@ -25,25 +26,31 @@ from pipeline.datasets.semantic_kitti import frame_path, write_layout
 from pipeline.scene.files import digest_of, write_atomic, write_json
 
 STAGES = (
-    Stage("scenes", 1, scenes_stage),
-    Stage("masks", 1, masks_stage),
-    Stage("views", 1, views_stage),
-    Stage("images", 1, images_stage),
-    Stage("files", 1, files_stage, keep=True),
+    Stage("scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads")),
+    Stage("masks", 1, masks_stage, reads=()),
+    Stage("views", 1, views_stage, reads=("views", "sequences")),
+    Stage("images", 1, images_stage, reads=("images",), gpu=True),
+    Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),
 )
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
 
 
 def build_dataset(
-    recipe: BuildRecipe, out: Path, engine: Engine = "prefect", workers: int = 1, quiet: bool = True
+    recipe: BuildRecipe,
+    out: Path,
+    engine: Engine = "prefect",
+    workers: int = 1,
+    quiet: bool = True,
+    options: RunOptions = DEFAULTS,
 ) -> Path:
     """Build, or go on building, a dataset in `out`; the manifest's path.
 
-    The bytes depend on the recipe alone, not on engine, workers or interruptions. Raises InputError, JobError.
+    The bytes depend on the recipe alone, not on engine, workers, options or interruptions. Raises InputError, JobError
+    (IncompleteError: shards that kept failing; without a manifest then, and the next run goes on).
     """
     plan = Plan("build", STAGES, recipe, Path(out), shard_count(recipe))
     with PlanProgress(plan, quiet) as progress:
-        run_plan(plan, engine, workers, progress, finish=lambda: finish_build(plan, recipe))
+        run_plan(plan, engine, workers, progress, lambda: finish_build(plan, recipe), options)
     progress.report(f"{plan.out}: {source_length(recipe)} samples")
     return plan.out / MANIFEST_NAME
 

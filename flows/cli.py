@@ -329,7 +329,7 @@ app.add_typer(ssc, name="ssc")
 def main() -> None:
     """Entry point: faults of input, work and disk end in one line and a status other than 0."""
     quiet_environment()
-    from flows.engine import JobError
+    from flows.jobs import JobError
 
     try:
         app()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flows.engine import JobError, worker_pool
+from flows.engine import worker_pool
+from flows.jobs import JobError
 from flows.scene_sets import SceneSet, grid_of
 from pipeline.metrics.composition import class_counts
 from pipeline.metrics.encoder2d import ImageEncoder, RandomConvolutions

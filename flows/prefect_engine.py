@@ -5,41 +5,106 @@ Importing this module imports Prefect; flows.quiet must have set the environment
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+import contextlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.engine import JobError, OnResult, result_of, submit, waves
-from flows.shards import Plan, Result, drop_intermediate
+from flows.engine import OnResult, go_through
+from flows.jobs import IncompleteError, JobError, JobProcesses, RunOptions, do_job
+from flows.runners import calm_dask, dask_folder, local_dask, local_ray
+from flows.shards import Plan, Result
+from pipeline.scene.errors import InputError
 
 
 @task(name="stage-shard", task_run_name="{stage}-{shard:05d}", cache_policy=NO_CACHE, persist_result=False)
-def stage_shard(stage: str, shard: int, plan: Plan, pool: ProcessPoolExecutor, index: int) -> Result:
-    """One job, done in a worker process; Prefect keeps its state, the record on disk keeps the truth."""
-    return result_of(plan, index, shard, submit(pool, plan, index, shard))
+def stage_shard(
+    stage: str, shard: int, plan: Plan, index: int, options: RunOptions, processes: JobProcesses | None
+) -> Result:
+    """One job; Prefect keeps its state, the record on disk keeps the truth."""
+    return do_job(plan, index, shard, options, processes)
 
 
-def run_with_prefect(plan: Plan, pool: ProcessPoolExecutor, workers: int, on_result: OnResult) -> None:
-    """Run the plan's jobs as tasks of one flow run, on the ephemeral API or the one that PREFECT_API_URL names."""
+def run_with_prefect(plan: Plan, workers: int, on_result: OnResult, options: RunOptions) -> tuple[list[Result], int]:
+    """Run the plan's jobs as tasks of one flow run, on the ephemeral API or the one that PREFECT_API_URL names.
+
+    What go_through gives; with failed jobs the flow run ends in the state Incomplete. Raises InputError, JobError.
+    """
+    outcome: list[tuple[list[Result], int]] = []
 
     @flow(name=f"occfactory-{plan.name}", validate_parameters=False, persist_result=False)
-    def occfactory(recipe: dict[str, Any], out: str) -> None:
-        for wave in waves(plan, workers):
-            for index, stage in enumerate(plan.stages):
-                tasks = [stage_shard.submit(stage.name, shard, plan, pool, index) for shard in wave]
-                for future in tasks:
-                    on_result(future.result())
-            for shard in wave:
-                drop_intermediate(plan, shard)
+    def occfactory(recipe: dict[str, Any], out: str) -> Any:
+        with _processes(options) as processes:
+            outcome.append(
+                go_through(
+                    plan,
+                    workers,
+                    lambda index, shard: stage_shard.submit(
+                        plan.stages[index].name, shard, plan, index, options, processes
+                    ),
+                    on_result,
+                    options,
+                )
+            )
+        failed, begun = outcome[0]
+        return Failed(name="Incomplete", message=str(IncompleteError(plan, failed, begun))) if failed else None
 
-    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
-    run = occfactory.with_options(task_runner=runner)
+    with _api(options), _task_runner(plan, workers, options) as runner:
+        try:
+            occfactory.with_options(task_runner=runner)(plan.recipe.model_dump(mode="json"), str(plan.out))
+        except Exception:
+            if not outcome:  # else it's the state Incomplete
+                raise
+    return outcome[0]
+
+
+@contextlib.contextmanager
+def _processes(options: RunOptions) -> Iterator[JobProcesses | None]:
+    """Those of this process's threads; ended before the task runner waits for its threads."""
+    if options.runner != "processes":
+        yield None
+        return
+    with contextlib.closing(JobProcesses()) as processes:
+        yield processes
+
+
+@contextlib.contextmanager
+def _api(options: RunOptions) -> Iterator[None]:
+    """Start the ephemeral API, if it's that; workers of a cluster share it."""
+    remote = options.address is not None and not any(name in options.address for name in ("127.0.0.1", "localhost"))
+    if remote and not PREFECT_API_URL.value():
+        remedy = "or take --engine none"
+        raise InputError("--address", "PREFECT_API_URL set to a server that the cluster reaches", "none", remedy)
     try:
-        get_client(sync_client=True)  # starts the ephemeral API, if it's that
+        client = get_client(sync_client=True)
     except RuntimeError as error:
         raise JobError(f"Prefect's API did not start ({error}); --engine none builds without it") from error
-    run(recipe=plan.recipe.model_dump(mode="json"), out=str(plan.out))
+    with temporary_settings({PREFECT_API_URL: str(client.api_url).rstrip("/")}):
+        yield
+
+
+@contextlib.contextmanager
+def _task_runner(plan: Plan, workers: int, options: RunOptions) -> Iterator[Any]:
+    if options.runner == "processes":
+        yield ThreadPoolTaskRunner(max_workers=workers)
+    elif options.runner == "dask":
+        from prefect_dask import DaskTaskRunner
+
+        calm_dask()
+        cluster: dict[str, Any] = {"address": options.address} if options.address else {}
+        try:
+            yield DaskTaskRunner(**cluster or {"cluster_kwargs": local_dask(plan, workers)})
+        finally:
+            shutil.rmtree(dask_folder(plan), ignore_errors=True)
+    else:
+        from prefect_ray import RayTaskRunner
+
+        cluster = {"address": options.address} if options.address else {}
+        yield RayTaskRunner(**cluster or {"init_kwargs": local_ray(workers)})

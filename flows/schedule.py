@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from flows.engine import JobError
+from flows.jobs import JobError
 from flows.quiet import make_prefect_home
 from flows.recipes import BuildRecipe, Config, GeneratorSource, SplitSource, load_recipe, validated
 from pipeline.scene.errors import InputError

@@ -1,7 +1,8 @@
 """Units of work: a job is one stage of one shard; its record on disk says that it is done and with what bytes.
 
 The truth is on disk. A job writes its files atomically and then its record: identity digest and every file's SHA-256.
-A later run verifies the record and skips the job, or does it again; a kill loses at most the jobs in work.
+A later run verifies the record and skips the job, or does it again; a kill loses at most the jobs in work. A job's
+identity holds what shapes its bytes and no more, so a change of the recipe leaves the stages before it as they are.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ class Stage:
     """A named step. run(recipe, out, shard) writes files under `out` and returns their relative paths.
 
     version changes whenever the same recipe would give other bytes; keep: the files belong to the dataset, else they
-    are intermediate and go once the last stage of their shard is done.
+    are intermediate and go once the last stage of their shard is done. reads: the recipe's fields that shape this
+    stage's bytes beside those of the stages before it; None: the whole recipe. gpu: one at a time a device.
     """
 
     name: str
     version: int
     run: Callable[[Any, Path, int], list[str]]
     keep: bool = False
+    reads: tuple[str, ...] | None = None
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: seconds of work (0 if it was found done)."""
+    """What became of a job: seconds of work (0 if it was found done).
+
+    whole: its shard was found done with all stages; cause: why it failed for good, else empty.
+    """
 
     stage: str
     shard: int
     seconds: float
     skipped: bool
+    whole: bool = False
+    cause: str = ""
 
 
 def record_path(plan: Plan, stage: str, shard: int) -> Path:
@@ -71,9 +80,20 @@ def record_path(plan: Plan, stage: str, shard: int) -> Path:
 
 
 def identity(plan: Plan, stage_index: int, shard: int) -> str:
-    """Digest of everything that shapes a job's bytes: recipe, this and all earlier stages' versions, shard."""
-    versions = [[stage.name, stage.version] for stage in plan.stages[: stage_index + 1]]
-    return digest_of({"recipe": plan.recipe.digest(), "stages": versions, "shard": shard})
+    """Digest of what shapes a job's bytes: what it and all stages before it read of the recipe, their versions, shard.
+
+    Seeds and weights' digests are fields of the recipe.
+    """
+    stages = plan.stages[: stage_index + 1]
+    versions = [[stage.name, stage.version] for stage in stages]
+    return digest_of({"recipe": _read_fields(plan.recipe, stages), "stages": versions, "shard": shard})
+
+
+def _read_fields(recipe: Recipe, stages: tuple[Stage, ...]) -> Any:
+    if any(stage.reads is None for stage in stages):
+        return recipe.digest()
+    table = recipe.model_dump(mode="json")
+    return {field: table[field] for stage in stages for field in stage.reads or ()}
 
 
 def read_record(plan: Plan, stage_index: int, shard: int) -> tuple[FileRecord, ...] | None:
@@ -105,7 +125,9 @@ def run_job(plan: Plan, stage_index: int, shard: int) -> Result:
     """Do one job unless it, or its shard's last stage, is done already."""
     stage, last = plan.stages[stage_index], len(plan.stages) - 1
     started = time.perf_counter()
-    if is_done(plan, last, shard) or (stage_index != last and is_done(plan, stage_index, shard)):
+    if is_done(plan, last, shard):
+        return Result(stage.name, shard, 0.0, skipped=True, whole=True)
+    if stage_index != last and is_done(plan, stage_index, shard):
         return Result(stage.name, shard, 0.0, skipped=True)
     _limit_threads(plan.recipe.threads)
     files = record_files(plan.out, stage.run(plan.recipe, plan.out, shard))

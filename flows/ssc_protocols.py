@@ -21,7 +21,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.engine import JobError, locked, worker_pool
+from flows.engine import worker_pool
+from flows.folder import locked
+from flows.jobs import JobError
 from flows.ssc_protocol_data import datasets
 from pipeline.datasets.checked_files import read_json
 from pipeline.learning.config import TrainConfig

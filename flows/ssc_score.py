@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.engine import JobError, worker_pool
+from flows.engine import worker_pool
+from flows.jobs import JobError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.taxonomy import Taxonomy
 from ssc_eval.metrics import Tally, scores

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 
 from flows.build import build_dataset
-from flows.engine import Engine, is_of_recipe, locked_file
+from flows.engine import Engine
+from flows.folder import is_of_recipe, locked_file
 from flows.recipes import BuildRecipe
 from pipeline.datasets.manifest import MANIFEST_NAME
 from pipeline.scene.errors import InputError

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine import JobError, run_plan
+from flows.engine import run_plan
+from flows.jobs import JobError, RunOptions
 from flows.shards import Result
 from pipeline.scene.errors import InputError
 from tests.flows.toy_plan import files_of, toy_plan
@@ -25,7 +26,7 @@ RUN = (
 
 def run(out: Path, workers: int = 1, engine: str = "none", **recipe) -> list[Result]:
     results: list[Result] = []
-    run_plan(toy_plan(out, **recipe), engine, workers, results.append)
+    run_plan(toy_plan(out, **recipe), engine, workers, results.append, options=RunOptions(pause_s=0))
     return results
 
 
@@ -119,7 +120,8 @@ def test_workers_end_when_their_builder_is_killed(tmp_path) -> None:
     build = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], env=environment, stdout=subprocess.PIPE)
     assert build.stdout is not None
     build.stdout.readline()
-    children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
+    lists = Path(f"/proc/{build.pid}/task").glob("*/children")  # a list a thread
+    children = [child for path in lists for child in path.read_text().split()]
     assert children
     build.kill()
     build.wait()

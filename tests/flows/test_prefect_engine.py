@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.engine import JobError, run_plan
+from flows.engine import run_plan
+from flows.jobs import JobError
 from pipeline.scene.errors import InputError
 from tests.flows.toy_plan import files_of, toy_plan
 
