@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import platform
+from collections.abc import Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +15,17 @@ from typing import Any, Literal
 from pydantic import Field
 
 from flows.engine import Engine, run_plan
+from flows.export_card import card_of
 from flows.export_formats import WRITERS, Build, Shard, build_of
 from flows.export_splits import ExportPlace, places, shards_of
 from flows.inspect import verify_dataset
 from flows.progress import PlanProgress
 from flows.recipes import Config, validated
 from flows.shards import WORK, Plan, Stage, read_record
-from pipeline.datasets.dataset_card import Card, Source, class_rows, write_card
+from pipeline.datasets.dataset_card import write_card
 from pipeline.datasets.manifest import (
     MANIFEST_NAME,
+    FileRecord,
     Manifest,
     SampleRecord,
     read_manifest,
@@ -31,7 +36,7 @@ from pipeline.datasets.semantic_kitti import open_root
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import sha256_file, write_atomic, write_json
 
-Target = Literal["semantickitti", "webdataset", "occ3d"]
+Target = Literal["semantickitti", "webdataset", "parquet", "occ3d"]
 
 
 class ExportRecipe(Config):
@@ -46,6 +51,8 @@ class ExportRecipe(Config):
     split_seed: int = Field(0, ge=0)  # of the lots
     shard_samples: int = Field(50, ge=1, le=100_000)  # samples a shard, at most
     licence: str = Field(min_length=1, max_length=200)  # of the exported data
+    published: date | None = None  # for its metadata; None: not said
+    packages: dict[str, str] = Field(default_factory=dict)  # versions of those that shape the target's bytes
     threads: int = Field(1, ge=1)  # threads a worker
 
 
@@ -58,7 +65,19 @@ def export_recipe(root: Path, to: str, **fields: Any) -> ExportRecipe:
     town = manifest.recipe["source"].get("kind") == "town"
     found = {"root": root, "to": to, "build": manifest.recipe, "build_digest": sha256_file(root / MANIFEST_NAME)}
     found["licence"] = "apache-2.0" if town else "other"
+    if to in WRITERS:
+        found["packages"] = packages_of(to)
     return validated(ExportRecipe, found | {name: value for name, value in fields.items() if value is not None})
+
+
+def packages_of(to: str) -> dict[str, str]:
+    """Versions of the packages that a target needs beyond the core's. Raises InputError where one isn't installed."""
+    needed = WRITERS[to].packages
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        remedy = "pip install 'occfactory[exports]'"
+        raise InputError(f"--to {to}", f"the packages {' and '.join(needed)}", f"no {missing[0]}", remedy)
+    return {name: version(name) for name in needed}
 
 
 def export_dataset(
@@ -125,19 +144,22 @@ def _notes_path(shard: int) -> str:
 def _finish(plan: Plan, recipe: ExportRecipe) -> None:
     """What belongs to the whole: root files, samples.jsonl, the card, and last the manifest."""
     shards = export_shards(recipe)
-    records = [record for shard in range(plan.shards) for record in read_record(plan, 0, shard) or ()]
-    files = [record.path for record in records if not record.path.startswith(f"{WORK}/")]
+    records = [record for shard in range(plan.shards) for record in _shard_files(plan, shard)]
+    files = [record.path for record in records]
     notes = [note for shard in range(plan.shards) for note in json.loads((plan.out / _notes_path(shard)).read_text())]
     write_atomic(plan.out / "samples.jsonl", "".join(json.dumps(note, sort_keys=True) + "\n" for note in notes))
     files += ["samples.jsonl", *WRITERS[recipe.to].finish(plan.out, shards)]
-    files += write_card(plan.out, _card(recipe, notes))
+    card = card_of(recipe, shards, notes, _split_bytes(shards, plan))
+    files += write_card(plan.out, card)
+    files += WRITERS[recipe.to].describe(plan.out, card, records)
     _, build = _opened(recipe.root, recipe.build_digest)
+    core = {name: version(name) for name in ("occfactory", "numpy")}
     manifest = Manifest(
         recipe=recipe.model_dump(mode="json"),
         recipe_digest=recipe.digest(),
         build_seed=build.build_seed,
         inputs={**build.inputs, "build": recipe.build_digest},
-        versions={"python": platform.python_version(), **{name: version(name) for name in ("occfactory", "numpy")}},
+        versions={"python": platform.python_version(), **core, **recipe.packages},
         samples=tuple(_record(place, k) for k, shard in enumerate(shards) for place in shard.places),
         files=record_files(plan.out, files),
     )
@@ -149,52 +171,15 @@ def _record(place: ExportPlace, shard: int) -> SampleRecord:
     return SampleRecord(name=place.name, shard=shard, provenance=note)
 
 
-def _card(recipe: ExportRecipe, notes: list[dict[str, Any]]) -> Card:
-    build, manifest = _opened(recipe.root, recipe.build_digest)
-    return Card(
-        name=str(manifest.recipe.get("name", "dataset")),
-        description=str(manifest.recipe.get("description") or ""),
-        target=recipe.to,
-        licence=recipe.licence,
-        version=manifest.versions.get("occfactory", ""),
-        manifest_digest=recipe.build_digest,
-        sources=tuple(_sources(manifest)),
-        splits=_split_counts(notes),
-        classes=tuple(class_rows(build.root.taxonomy, notes)),
-        checked=sum(note["accepted"] is not None for note in notes),
-        accepted=sum(note["accepted"] is True for note in notes),
-        prompted=sum(note["prompt"] is not None for note in notes),
-        recipe=manifest.recipe,
-        versions=manifest.versions,
-    )
+def _split_bytes(shards: Sequence[Shard], plan: Plan) -> dict[str, int]:
+    """Bytes of the files that the shards of each split wrote."""
+    sizes: dict[str, int] = {}
+    for number, shard in enumerate(shards):
+        written = sum(record.bytes for record in _shard_files(plan, number))
+        sizes[shard.split] = sizes.get(shard.split, 0) + written
+    return sizes
 
 
-def _split_counts(notes: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    splits = dict.fromkeys(note["split"] for note in notes)
-    members = {split: [note for note in notes if note["split"] == split] for split in splits}
-    return {split: (len(found), len({note["scene"] for note in found})) for split, found in members.items()}
-
-
-def _sources(manifest: Manifest) -> list[Source]:
-    """What the build was made from: its scenes' source, further inputs by role, and licences that the recipe states."""
-    source = manifest.recipe["source"]
-    scenes = {
-        "town": Source("scenes", "occfactory's embedded world, procedural", "", "Apache-2.0, as occfactory"),
-        "split": Source("scenes", f"split {source.get('split')} of a recorded dataset", "", "that of the dataset"),
-        "generator": Source("scenes", "a scene generator", source.get("weights_digest", ""), "that of its weights"),
-    }
-    found = [scenes.get(source["kind"], Source("scenes", source["kind"], "", "not recorded"))]
-    stated = dict(_stated_licences(manifest.recipe, ""))
-    for role, digest in sorted(manifest.inputs.items()):
-        what = "provenance of all samples" if role == "source" else role
-        found.append(Source(role, what, digest, "" if role == "source" else stated.pop(role, "not recorded")))
-    return [*found, *(Source(where, "", "", licence) for where, licence in stated.items())]
-
-
-def _stated_licences(table: dict[str, Any], where: str) -> list[tuple[str, str]]:
-    """(place in the recipe, licence) of every table of a recipe that names its licence."""
-    found = [(where or "recipe", str(table[key])) for key in ("licence", "license") if table.get(key)]
-    for name, value in sorted(table.items()):
-        if isinstance(value, dict):
-            found += _stated_licences(value, name)
-    return found
+def _shard_files(plan: Plan, shard: int) -> list[FileRecord]:
+    """The files of a finished shard but for its notes."""
+    return [record for record in read_record(plan, 0, shard) or () if not record.path.startswith(f"{WORK}/")]

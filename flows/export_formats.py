@@ -1,4 +1,4 @@
-"""How a shard of each export is written, and what belongs to the whole: root files, annotations."""
+"""How a shard of each export is written, and what belongs to the whole: root files, annotations, Croissant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flows.export_splits import ExportPlace
+from pipeline.datasets.dataset_card import Card
 from pipeline.datasets.export_sample import MAIN, ExportSample, read_sample
 from pipeline.datasets.manifest import FileRecord
 from pipeline.datasets.monoscene_labels import write_monoscene_labels
@@ -72,10 +73,13 @@ def no_files(*_: object) -> list[str]:
 
 @dataclass(frozen=True)
 class Writer:
-    """A target. Each function returns the paths it wrote, relative to `out`: of a shard, and of the whole."""
+    """A target. Each function returns the paths it wrote, relative to `out`: of a shard, of the whole, and what
+    describes the files that were written."""
 
     write: Callable[[Path, Shard, Keep], list[str]]
     finish: Callable[[Path, Sequence[Shard]], list[str]] = no_files
+    describe: Callable[[Path, Card, Sequence[FileRecord]], list[str]] = no_files
+    packages: tuple[str, ...] = ()  # of the extra `exports`, which it needs
     splits: tuple[str, ...] = ()  # those that the format has; (): any
 
 
@@ -131,6 +135,23 @@ def _tar_whole(out: Path, shards: Sequence[Shard]) -> list[str]:
     return ["dataset.json"]
 
 
+def _parquet_shard(out: Path, shard: Shard, keep: Keep) -> list[str]:
+    from pipeline.datasets.hub import write_parquet
+
+    path = f"data/{shard.split}-{shard.number:05d}-of-{shard.count:05d}.parquet"
+    write_parquet(out / path, shard.samples(keep), shard.build.cameras)
+    return [path]
+
+
+def _croissant(out: Path, card: Card, files: Sequence[FileRecord]) -> list[str]:
+    from pipeline.datasets.croissant import croissant
+
+    write_json(
+        out / "croissant.json", croissant(card, [record for record in files if record.path.endswith(".parquet")])
+    )
+    return ["croissant.json"]
+
+
 def _occ3d_shard(out: Path, shard: Shard, keep: Keep) -> list[str]:
     from flows.export_occ3d import write_sample
 
@@ -147,5 +168,6 @@ def _occ3d_whole(out: Path, shards: Sequence[Shard]) -> list[str]:
 WRITERS: Mapping[str, Writer] = {
     "semantickitti": Writer(_kitti_shard, _kitti_whole),
     "webdataset": Writer(_tar_shard, _tar_whole),
+    "parquet": Writer(_parquet_shard, describe=_croissant, packages=("pyarrow", "mlcroissant")),
     "occ3d": Writer(_occ3d_shard, _occ3d_whole, splits=("train", "val")),
 }

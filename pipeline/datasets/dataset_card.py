@@ -1,6 +1,6 @@
 """A dataset card, README.md: what an export holds, how to load it, what it was made from, licences, class statistics.
 
-The front matter is what dataset hubs read.
+The front matter is what dataset hubs and `datasets` read.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.datasets.parquet_columns import card_features
 from pipeline.scene.files import write_atomic
 from pipeline.scene.taxonomy import Taxonomy
 
 CARD_NAME = "README.md"
+TAGS = ("synthetic", "3d", "semantic-scene-completion")
 LOADING = {
     "semantickitti": """\
 The layout is SemanticKITTI's, with MonoScene's arrays beside it: a loader of either reads it unchanged.
@@ -31,6 +33,16 @@ samples = webdataset.WebDataset(["train-00000.tar"], shardshuffle=False).decode(
 for sample in samples:
     sample["image_2.png"], sample["voxels.npz"]["labels"], sample["json"]["cameras"]
 ```""",
+    "parquet": """\
+```python
+import zlib, datasets, numpy
+row = datasets.load_dataset("FOLDER", split="train")[0]  # FOLDER holds this card
+image, depth_m = row["image_2"], numpy.asarray(row["depth_2"]) / 256
+labels = numpy.frombuffer(zlib.decompress(row["labels"]), numpy.uint8).reshape(row["grid_shape"])
+bits = numpy.frombuffer(zlib.decompress(row["invalid"]), numpy.uint8)  # occluded and scan likewise; None: not known
+invalid = numpy.unpackbits(bits, count=labels.size).reshape(labels.shape)
+```
+`croissant.json` describes every file, column and class, and mlcroissant reads its record set `samples`.""",
     "occ3d": """\
 ```python
 arrays = numpy.load("gts/SCENE/TOKEN/labels.npz")  # semantics, mask_lidar, mask_camera: uint8 (200, 200, 16)
@@ -52,17 +64,23 @@ class Source:
 
 @dataclass(frozen=True)
 class Card:
-    """What is said of an export. licence: an SPDX id, a URL or words; splits: (samples, scenes) by name; classes: rows
-    of (name, voxels, share of the occupied ones, samples with it); checked, accepted, prompted: samples."""
+    """What is said of an export. licence: an SPDX id, a URL or words; synthetic: what was made, and what recorded;
+    published: YYYY-MM-DD or ""; splits: (samples, scenes) by name; split_bytes: of their files; cameras: suffixes of
+    those with images; classes: rows of (name, voxels, share of the occupied ones, samples with it); checked, accepted,
+    prompted: samples."""
 
     name: str
     description: str
+    synthetic: str
     target: str
     licence: str
+    published: str
     version: str
     manifest_digest: str
     sources: tuple[Source, ...]
     splits: Mapping[str, tuple[int, int]]
+    split_bytes: Mapping[str, int]
+    cameras: tuple[str, ...]
     classes: tuple[tuple[str, int, float, int], ...]
     checked: int
     accepted: int
@@ -73,6 +91,11 @@ class Card:
     @property
     def samples(self) -> int:
         return sum(count for count, _ in self.splits.values())
+
+    @property
+    def summary(self) -> str:
+        """The description in one line, or what any export is."""
+        return _plain(self.description) or "Synthetic 3D-semantics samples: images paired with labelled voxels."
 
 
 def class_rows(taxonomy: Taxonomy, notes: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, float, int]]:
@@ -99,8 +122,8 @@ def card_text(card: Card) -> str:
     parts = [
         _front_matter(card),
         f"# {_plain(card.name)}",
-        _plain(card.description) or "Synthetic 3D-semantics samples: images paired with labelled voxels.",
-        "Images are paired with the voxels that occfactory made them from; the sources are named below.",
+        card.summary,
+        f"**Synthetic data.** {card.synthetic} Images are paired with the voxels that occfactory made them from.",
         "## Splits\n\nNo scene is in two splits.",
         _table(("split", "samples", "scenes"), [(name, *counts) for name, counts in card.splits.items()]),
         f"## Loading\n\n{LOADING[card.target]}",
@@ -122,8 +145,22 @@ def _front_matter(card: Card) -> str:
     lines = [f"license: {json.dumps(card.licence.lower() if spdx else 'other')}"]
     if not spdx:
         lines.append(f"license_name: {json.dumps(card.licence)}")
-    lines += [f"pretty_name: {json.dumps(card.name)}", 'tags: ["synthetic", "3d", "semantic-scene-completion"]']
+    lines += [f"pretty_name: {json.dumps(card.name)}", f"tags: {json.dumps(TAGS)}"]
+    if card.target == "parquet":
+        lines += _parquet_matter(card)
     return "\n".join(["---", *lines, "---"])
+
+
+def _parquet_matter(card: Card) -> list[str]:
+    """Where the splits' files lie, and their columns; lists and tables in YAML's flow style, which is JSON's."""
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in card.splits]
+    splits = [
+        {"name": split, "num_bytes": card.split_bytes[split], "num_examples": count}
+        for split, (count, _) in card.splits.items()
+    ]
+    info = ["dataset_info:", "  features:", *(f"  - {json.dumps(row)}" for row in card_features(card.cameras))]
+    info += ["  splits:", *(f"  - {json.dumps(row)}" for row in splits)]
+    return ["configs:", "- config_name: default", "  data_files:", *(f"  - {json.dumps(row)}" for row in files), *info]
 
 
 def _images(card: Card) -> str:
