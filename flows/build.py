@@ -1,4 +1,4 @@
-"""`occfactory build`: a recipe -> scenes -> masks -> views -> images -> files, then manifest and gallery."""
+"""`occfactory build`: a recipe -> scenes -> masks -> views -> images -> files, then manifest and report."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, SplitSource
-from flows.shards import WORK, Plan, Stage, read_record
-from flows.show import write_build_gallery
+from flows.report import write_report
+from flows.shards import WORK, Plan, Result, Stage, read_record
 from flows.sources import open_source, source_grid, source_length
 from flows.stages import files_stage, images_stage, masks_stage, scenes_stage, views_stage
+from flows.timing import TimingLog
 from flows.viewing import cameras_of, nominal_calibration
 from pipeline.datasets.kitti_calibration import write_calibration, write_poses, write_times
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, SampleRecord, record_files, write_manifest
-from pipeline.datasets.semantic_kitti import frame_path, write_layout
+from pipeline.datasets.semantic_kitti import frame_path, open_root, write_layout
+from pipeline.datasets.statistics import dataset_statistics, statistics_path
 from pipeline.scene.files import digest_of, write_atomic, write_json
 
 STAGES = (
@@ -49,14 +51,26 @@ def build_dataset(
     (IncompleteError: shards that kept failing; without a manifest then, and the next run goes on).
     """
     plan = Plan("build", STAGES, recipe, Path(out), shard_count(recipe))
+    timing = TimingLog(plan.out, workers, recipe.threads)
+
+    def on_result(result: Result) -> None:
+        progress(result)
+        timing(result)
+
+    def finish() -> None:
+        with timing.step("manifest"):
+            finish_build(plan, recipe)
+
     with PlanProgress(plan, quiet) as progress:
-        run_plan(plan, engine, workers, progress, lambda: finish_build(plan, recipe), options)
+        run_plan(plan, engine, workers, on_result, finish, options)
+    with timing.step("report"):
+        write_report(plan.out)
     progress.report(f"{plan.out}: {source_length(recipe)} samples")
     return plan.out / MANIFEST_NAME
 
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
-    """Write what belongs to the whole: layout, calibration, gallery, and last the manifest."""
+    """Write what belongs to the whole: layout, calibration, statistics, and last the manifest."""
     files = [
         record.path for shard in range(plan.shards) for record in read_record(plan, len(plan.stages) - 1, shard) or ()
     ]
@@ -66,7 +80,7 @@ def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
     files += _write_layout(recipe, plan.out, places)
     for sequence, members in _by_sequence(places):
         files += _write_sequence(recipe, plan.out, sequence, members)
-    files += write_build_gallery(recipe, plan.out, places)
+    files.append(_write_statistics(plan.out))
     manifest = Manifest(
         recipe=recipe.model_dump(mode="json"),
         recipe_digest=recipe.digest(),
@@ -90,6 +104,14 @@ def _write_layout(recipe: BuildRecipe, out: Path, places: list[Place]) -> list[s
     if isinstance(source, SplitSource):
         splits = {source.split: list(dict.fromkeys(place.sequence for place in places))}
     return write_layout(out, source_grid(recipe), splits)
+
+
+def _write_statistics(out: Path) -> str:
+    """Class counts of the split that is trained on, the first one."""
+    root = open_root(out)
+    split = next(iter(root.splits))
+    dataset_statistics(root, split)
+    return statistics_path(out, split).relative_to(out).as_posix()
 
 
 def _by_sequence(places: list[Place]) -> Iterator[tuple[str, list[int]]]:

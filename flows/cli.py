@@ -18,6 +18,7 @@ from flows import (
     factory_cli,
     flow_cli,
     image_cli,
+    report_cli,
     scene_cli,
     ssc_protocol_cli,
     ssc_score_cli,
@@ -58,7 +59,7 @@ def build(
     change: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Build a dataset: scenes, masks, views, images, files, manifest and gallery. Run it again to go on after a stop.
+    """Build a dataset: scenes, masks, views, images, files, manifest and report. Run it again to go on after a stop.
 
     \b
     Examples:
@@ -314,6 +315,7 @@ flow_cli.register(app)
 factory_cli.register(app)
 view_cli.register(app)
 export_cli.register(app)
+report_cli.register(app)
 image_cli.register(app)
 ssc = typer.Typer(
     help="Monocular semantic scene completion: check, train, predict, score, and what synthetic data buys.",

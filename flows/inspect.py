@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.consistency import contradictions
+from flows.report import REPORT
 from flows.shards import WORK
 from pipeline.datasets.formats import detect
 from pipeline.datasets.manifest import Manifest, read_manifest, verify_files
@@ -49,8 +50,8 @@ def _view_faults(directory: Path, manifest: Manifest, quiet: bool) -> list[tuple
 
 
 def _may_be_unlisted(path: str) -> bool:
-    """Work files, and statistics that were counted after the build."""
-    return path.startswith(f"{WORK}/") or fnmatch(path, "statistics_*.json")
+    """Work files, the report, and statistics that were counted after the build."""
+    return path.startswith((f"{WORK}/", f"{REPORT}/")) or fnmatch(path, "statistics_*.json")
 
 
 def describe_root(root: Path, split: str | None = None, quiet: bool = True) -> str:

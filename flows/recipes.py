@@ -107,7 +107,7 @@ class BuildRecipe(Config):
     source: Annotated[TownSource | SplitSource | GeneratorSource, Field(discriminator="kind")]
     views: ViewConfig = ViewConfig()
     images: ImageConfig = ImageConfig()
-    gallery_samples: int = Field(24, ge=0)  # samples shown in the gallery, the first ones, uncurated
+    gallery_samples: int = Field(8, ge=0)  # samples shown in the report, evenly spaced, uncurated
     monoscene_labels: bool = False  # also labels/XX/NNNNNN_1_1.npy and _1_8.npy, as MonoScene's loader wants
 
 

@@ -26,7 +26,7 @@ def test_contents(wheel: Path) -> None:
     for folder in ("taxonomies", "conversions"):
         shipped = {path.name for path in (REPOSITORY / "data" / folder).iterdir()}
         assert shipped == {Path(name).name for name in names if name.startswith(f"pipeline/_data/{folder}/")}
-    assert "pipeline/report/gallery.html" in names
+    assert "pipeline/report/report.html" in names
 
 
 def test_data_is_found_in_an_installed_wheel(wheel: Path, tmp_path) -> None:

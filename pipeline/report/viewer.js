@@ -350,6 +350,8 @@ function fault(text) {
 canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); painter = null; });
 canvas.addEventListener("webglcontextrestored", () => { startPainter(); rebuild(); });
 byId("scene").append(...config.scenes.map((scene, n) => new Option(scene.name, n)));
+/** The scene that the page's address names, as viewer.html#scene-3 does; the first one is number 0. */
+const asked = () => Number(/^#scene-(\d{1,6})$/.exec(location.hash)?.[1] ?? 0);
 const counts = [1, 2, 3, 4, 6, 9].filter((n) => n <= config.scenes.length || n === state.beside);
 if (!counts.includes(state.beside)) counts.push(state.beside);
 byId("beside").append(...counts.map((n) => new Option(String(n), n, n === state.beside, n === state.beside)));
@@ -359,5 +361,7 @@ else {
   if (!painter) fault("This browser has no WebGL2, which draws the scenes: switch on hardware acceleration or open the page in another browser. Classes and pictures are shown all the same.");
   new ResizeObserver(layOut).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  show(0).catch((error) => fault(`The scenes can't be unpacked: ${error.message}`));
+  const shown = () => show(asked()).catch((error) => fault(`The scenes can't be unpacked: ${error.message}`));
+  addEventListener("hashchange", shown);
+  shown();
 }

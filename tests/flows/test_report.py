@@ -1,0 +1,132 @@
+"""A build's report: written from what lies on disk, whole, and no part of the dataset."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.inspect import verify_dataset
+from flows.report import write_report
+from flows.report_pictures import evenly
+from flows.report_samples import measured, worst
+from flows.report_tables import duration, size
+from flows.timing import LOG_NAME, read_timing
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.semantic_kitti import open_root
+from pipeline.scene.errors import InputError
+from tests.flows.finished_build import NAMES, provenance, write_finished_build
+from tests.flows.reported_build import Page, scored, ssc_table, timed
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    return write_finished_build(tmp_path_factory.mktemp("built") / "dataset")
+
+
+@pytest.fixture
+def dataset(built: Path, tmp_path: Path) -> Path:
+    """A build of one's own, whose images a critic has scored."""
+    copy = shutil.copytree(built, tmp_path / "dataset")
+    scored(copy)
+    return copy
+
+
+def test_every_link_and_picture_lies_beside_the_page(dataset: Path) -> None:
+    timed(dataset)
+    ssc_table(dataset)
+    before = (dataset / "manifest.json").read_bytes()
+    index = write_report(dataset)
+    page = Page(index)
+    files = [link.partition("#")[0] for link in page.links]
+    assert not [link for link in files if "//" in link]
+    assert all((index.parent / file).exists() for file in files if file)
+    assert all(page.alts)
+    assert len(page.alts) >= 6 * 5
+    for name in NAMES:
+        assert name in page.words
+    assert "views" in page.words  # a stage's row
+    assert "4.5 s" in page.words
+    assert "50.00" in page.words  # IoU in percent
+    assert (dataset / "manifest.json").read_bytes() == before
+
+
+def test_the_report_is_no_part_of_the_dataset(built: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(built, tmp_path / "dataset")
+    assert verify_dataset(copy, views=False) == []
+    write_report(copy)
+    assert verify_dataset(copy, views=False) == []
+
+
+def test_it_is_written_again_whole_and_keeps_what_the_work_folder_knew(dataset: Path) -> None:
+    timed(dataset)
+    ssc_table(dataset)
+    first = {path.name for path in write_report(dataset).parent.rglob("*")}
+    shutil.rmtree(dataset / ".build")  # as in a copy that someone was given
+    (dataset / "report/stray.txt").write_text("an old file")
+    index = write_report(dataset)
+    assert {path.name for path in index.parent.rglob("*")} == first
+    assert "4.5 s" in Page(index).words
+    assert "50.00" in Page(index).words
+
+
+def test_the_worst_are_at_the_end_of_each_check(dataset: Path) -> None:
+    found = measured(open_root(dataset), read_manifest(dataset))
+    lists = {check.title.partition(":")[0]: [s.name for s in members] for check, members in worst(found, 2)}
+    assert lists["Image least as its voxels say"] == [NAMES[5], NAMES[4]]
+    assert "Drawn most often" not in lists  # no attempts were noted
+    emptiest = min(found, key=lambda s: s.counts[1:].sum() / s.counts.sum())
+    assert lists["Emptiest"][0] == emptiest.name
+    assert found[0].image["prompt"] == provenance(0)["image"]["prompt"]
+
+
+def test_classes_stand_beside_a_real_root(dataset: Path, tmp_path: Path) -> None:
+    real = write_finished_build(tmp_path / "real")
+    result = CliRunner().invoke(app, ["report", str(dataset), "--real", str(real)])
+    assert result.exit_code == 0, result.output
+    words = Page(dataset / "report/index.html").words
+    assert "ratio" in words
+    assert words.count("1.00") == 19  # the same voxels
+    assert result.output.strip().endswith("index.html")
+
+
+@pytest.mark.parametrize("option", ["--scenes", "--ssc"])
+def test_a_wrong_table_is_one_line_and_the_old_report_stays(dataset: Path, tmp_path: Path, option: str) -> None:
+    index = write_report(dataset)
+    before = index.read_bytes()
+    wrong = tmp_path / "wrong.json"
+    for content in ('{"rows": 1, "facts": [], "counts": 2}', "[]", "no JSON"):
+        wrong.write_text(content)
+        result = CliRunner().invoke(app, ["report", str(dataset), option, str(wrong)])
+        assert isinstance(result.exception, InputError)
+        assert "\n" not in str(result.exception)
+    assert index.read_bytes() == before
+    assert verify_dataset(dataset, views=False) == []
+
+
+def test_times_are_summed_over_runs_and_torn_lines_are_passed_over(tmp_path: Path) -> None:
+    for _ in range(2):
+        timed(tmp_path)
+    path = tmp_path / ".build" / LOG_NAME
+    with open(path, "a") as log:
+        log.write('{"stage": "views", "sec')
+    found = read_timing(path)
+    assert found is not None
+    assert (found.runs, found.workers) == (2, 2)
+    assert [(stage.name, stage.jobs) for stage in found.stages] == [("views", 6), ("manifest", 2)]
+    assert found.stages[0].seconds == 9.0
+    assert read_timing(tmp_path / "nothing") is None
+
+
+def test_samples_are_evenly_spaced() -> None:
+    names = [str(k) for k in range(10)]
+    assert evenly(names, 4) == ["0", "3", "6", "9"]
+    assert evenly(names, 1) == ["0"]
+    assert evenly(names, 0) == []
+    assert evenly(names, 99) == names
+
+
+def test_figures_are_told_in_units_that_read_well() -> None:
+    assert [duration(s) for s in (0.1234, 59.6, 150, 7200)] == ["0.123 s", "60 s", "2.5 min", "2.0 h"]
+    assert [size(n) for n in (12, 1500, 2.5e9)] == ["12 B", "1.5 kB", "2.5 GB"]
