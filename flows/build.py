@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from flows.engine import DEFAULTS, Engine, run_plan
+from flows.engine import DEFAULTS, Engine, chosen_shards, run_plan
 from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
-from flows.recipes import BuildRecipe, SplitSource
-from flows.report import write_report
+from flows.recipes import BuildRecipe, GeneratorSource, SplitSource
 from flows.shards import WORK, Plan, Result, Stage, read_record
 from flows.sources import open_source, source_grid, source_length
 from flows.stages import files_stage, images_stage, masks_stage, scenes_stage, views_stage
@@ -31,7 +31,7 @@ STAGES = (
     Stage("scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads")),
     Stage("masks", 1, masks_stage, reads=()),
     Stage("views", 1, views_stage, reads=("views", "sequences")),
-    Stage("images", 1, images_stage, reads=("images",), gpu=True),
+    Stage("images", 1, images_stage, reads=("images",)),
     Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),
 )
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
@@ -44,13 +44,15 @@ def build_dataset(
     workers: int = 1,
     quiet: bool = True,
     options: RunOptions = DEFAULTS,
+    as_json: bool = False,
 ) -> Path:
-    """Build, or go on building, a dataset in `out`; the manifest's path.
+    """Build, or go on building, a dataset in `out`; the manifest's path. as_json: progress as lines of JSON on stdout.
 
     The bytes depend on the recipe alone, not on engine, workers, options or interruptions. Raises InputError, JobError
     (IncompleteError: shards that kept failing; without a manifest then, and the next run goes on).
     """
-    plan = Plan("build", STAGES, recipe, Path(out), shard_count(recipe))
+    plan = Plan("build", stages_of(recipe), recipe, Path(out), shard_count(recipe))
+    chosen = chosen_shards(plan, options)
     timing = TimingLog(plan.out, workers, recipe.threads)
 
     def on_result(result: Result) -> None:
@@ -61,12 +63,26 @@ def build_dataset(
         with timing.step("manifest"):
             finish_build(plan, recipe)
 
-    with PlanProgress(plan, quiet) as progress:
+    with PlanProgress(plan, quiet, as_json, len(chosen)) as progress:
         run_plan(plan, engine, workers, on_result, finish, options)
-    with timing.step("report"):
-        write_report(plan.out)
-    progress.report(f"{plan.out}: {source_length(recipe)} samples")
+        if options.shards is None:
+            _report(plan.out, timing)
+    built = f"shards {chosen.start}:{chosen.stop}" if options.shards else f"{source_length(recipe)} samples"
+    progress.report(f"{plan.out}: {built}")
     return plan.out / MANIFEST_NAME
+
+
+def _report(out: Path, timing: TimingLog) -> None:
+    from flows.report import write_report  # imports torch, which many a build has no need of until here
+
+    with timing.step("report"):
+        write_report(out)
+
+
+def stages_of(recipe: BuildRecipe) -> tuple[Stage, ...]:
+    """The stages, those on a GPU, if there is one, known as such."""
+    on_gpu = {"scenes": isinstance(recipe.source, GeneratorSource), "images": recipe.images.kind != "render"}
+    return tuple(replace(stage, gpu=on_gpu.get(stage.name, False)) for stage in STAGES)
 
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:

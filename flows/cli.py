@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+factory_cli.register(app)  # first in the list
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or of the same run (which goes on).")]
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Worker processes; the bytes don't depend on it.")]
@@ -45,33 +47,6 @@ Engine = Annotated[Literal["prefect", "none"], typer.Option(help="A Prefect flow
 Seed = Annotated[int, typer.Option(min=0, help="Root of the seed tree.")]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that we may use
-
-
-@app.command()
-def build(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name; see `occfactory recipes`.")],
-    root: Annotated[Path | None, typer.Argument(help="The dataset a recipe reads, if it reads one.")] = None,
-    *,
-    out: Out,
-    engine: Engine = "prefect",
-    workers: Workers = CORES,
-    seed: Annotated[int | None, typer.Option(min=0, help="Another root of the seed tree.")] = None,
-    change: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Build a dataset: scenes, masks, views, images, files, manifest and report. Run it again to go on after a stop.
-
-    \b
-    Examples:
-      occfactory build town_demo --out runs/demo
-      occfactory build town_demo --out runs/big --set samples=500 --set views.width_px=640 --set views.height_px=192
-      occfactory build semantic_kitti /data/semantic_kitti --out runs/kitti --workers 8 --engine none
-    """
-    from flows.build import build_dataset
-    from flows.recipes import load_recipe
-
-    changes = tuple(change or ()) + (() if seed is None else (f"seed={seed}",))
-    build_dataset(load_recipe(recipe, root, changes), out, engine, workers, quiet)
 
 
 @app.command()
@@ -312,7 +287,6 @@ scene_cli.register(app)
 edit_cli.register(app)
 evaluate_cli.register(app)
 flow_cli.register(app)
-factory_cli.register(app)
 view_cli.register(app)
 export_cli.register(app)
 report_cli.register(app)
@@ -329,12 +303,15 @@ app.add_typer(ssc, name="ssc")
 
 
 def main() -> None:
-    """Entry point: faults of input, work and disk end in one line and a status other than 0."""
+    """Entry point: faults of input, work and disk end in one line and status 2, an incomplete build in status 3."""
     quiet_environment()
-    from flows.jobs import JobError
+    from flows.jobs import IncompleteError, JobError
 
     try:
         app()
+    except IncompleteError as error:
+        print(f"occfactory: {error}; to go on: {shlex.join(['occfactory', *sys.argv[1:]])}", file=sys.stderr)
+        sys.exit(3)
     except (InputError, JobError, OSError) as error:
         print(f"occfactory: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

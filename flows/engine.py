@@ -11,12 +11,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Literal
 
 from flows.folder import finishing, locked, pin_recipe, sweep
 from flows.job_process import FailedJobError, end_with_parent
-from flows.jobs import IncompleteError, RunOptions
+from flows.jobs import IncompleteError, RunOptions, visible_devices
 from flows.quiet import make_prefect_home
 from flows.runners import Pending, Submit, open_runner, require_runner
 from flows.shards import WORK, Plan, Result, drop_intermediate
@@ -43,6 +44,8 @@ def run_plan(
     IncompleteError (shards that kept failing).
     """
     require_runner(options)
+    if options.devices is None and any(stage.gpu for stage in plan.stages):
+        options = replace(options, devices=visible_devices())
     chosen = chosen_shards(plan, options)
     part = "" if options.shards is None else f"{chosen.start}-{chosen.stop}"
     with locked(plan.out, part):

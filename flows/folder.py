@@ -20,6 +20,7 @@ from pipeline.scene.files import safe_join, write_atomic, write_json
 PLAN_NAME = "plan.json"  # in a folder's WORK: what it is for
 FORMER_NAME = "former_manifest.json"  # there too: of the recipe before, while its files are being removed
 FINISHING_NAME = "finishing"  # there too: while files are written that no record lists
+REPORT = "report"  # in the folder itself, and in no manifest
 
 
 @contextlib.contextmanager
@@ -109,6 +110,7 @@ def remove_stale(plan: Plan) -> None:
     work = plan.out / WORK
     with contextlib.suppress(FileNotFoundError):
         os.replace(plan.out / MANIFEST_NAME, work / FORMER_NAME)
+    shutil.rmtree(plan.out / REPORT, ignore_errors=True)
     valid, stale = _records(plan)
     kept = {path for record in valid for path in _listed(record, plan.out)}
     for record in [*stale, work / FORMER_NAME]:

@@ -108,7 +108,7 @@ def sample_scenes(
 ) -> Path:
     """Write, or go on writing, a root of generated scenes in SemanticKITTI's layout. Raises InputError, JobError."""
     shards = -(-recipe.samples // recipe.shard_samples)
-    plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True),), recipe, Path(out), shards)
+    plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True, gpu=True),), recipe, Path(out), shards)
     grid = load_generator(recipe.weights).grid
     layout = {"train": ["00"], "val": [], "test": []}
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import os
 import platform
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +31,8 @@ class RunOptions:
 
     runner: where jobs run; address: of a Dask or Ray cluster, None: a local one. shards: these alone, without the last
     step; None: all. changed: the folder may be of another recipe (what differs is made anew). retries: after a fault,
-    each after a pause twice as long as the one before, from pause_s; time_limit_s: of a job. devices: GPUs of this
-    machine, as in CUDA_VISIBLE_DEVICES, of which a job of a gpu stage has one for itself; none: no such limit.
+    each after a pause twice as long as the one before, from pause_s; time_limit_s: of a job. devices: GPUs,
+    as in CUDA_VISIBLE_DEVICES, of which a job of a gpu stage has one for itself; None: this machine's.
     """
 
     runner: Runner = "processes"
@@ -39,7 +42,7 @@ class RunOptions:
     retries: int = 2
     pause_s: float = 1.0
     time_limit_s: float | None = None
-    devices: tuple[str, ...] = ()
+    devices: tuple[str, ...] | None = None
 
 
 class JobError(RuntimeError):
@@ -69,7 +72,7 @@ class JobProcesses:
 
     def run(self, plan: Plan, stage_index: int, shard: int, options: RunOptions) -> Result:
         """One attempt at a job. Raises InputError, FailedJobError."""
-        devices = options.devices if plan.stages[stage_index].gpu else ()
+        devices = (options.devices or ()) if plan.stages[stage_index].gpu else ()
         with held_device(devices, self._closed) as device, self._process(device) as process:
             return process.run(plan, stage_index, shard, options.time_limit_s)
 
@@ -127,6 +130,17 @@ def do_job(
             if last or error.fatal or not processes.pause(options.pause_s * 2**attempt):
                 raise
     raise AssertionError("no attempt was made")
+
+
+def visible_devices() -> tuple[str, ...]:
+    """This machine's GPUs that we may use, as CUDA_VISIBLE_DEVICES names them; found without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(device for device in named.split(",") if device not in ("", "-1"))
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return ()
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return tuple(str(number) for number in range(sum(line.startswith("GPU ") for line in listed)))
 
 
 @contextlib.contextmanager
