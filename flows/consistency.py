@@ -28,7 +28,7 @@ def contradictions(directory: Path, manifest: Manifest) -> Iterator[tuple[str, s
     root = open_root(directory)
     source = manifest.recipe.get("source")
     recorded = isinstance(source, dict) and source.get("kind") == "split"  # its scans and labels may differ in truth
-    rendered = (manifest.recipe.get("images") or {}).get("kind") == "render"
+    rendered = (manifest.recipe.get("images") or {}).get("kind") == "render"  # else renders are beside the images
     for sample in manifest.samples:
         sequence, _, frame = sample.name.partition("/")
         try:
@@ -83,6 +83,12 @@ def _view_fault(root: KittiRoot, sequence: str, frame: str, suffix: str, view: V
     far = float(np.abs(depth - written).max())
     if far > DEPTH_STEP_M:
         return f"depth_{suffix} is up to {far:.2f} m off the voxels' view"
-    if rendered and not np.array_equal(image, view.rgb):
-        return f"image_{suffix} is not the voxels' render"
-    return None
+    beside = frame_path(root, sequence, f"render_{suffix}", f"{frame}.png")
+    if not rendered and not beside.exists():
+        return None
+    shown = image if rendered else read_image(beside)
+    return (
+        None
+        if np.array_equal(shown, view.rgb)
+        else f"{'image' if rendered else 'render'}_{suffix} is not the voxels' render"
+    )

@@ -43,6 +43,8 @@ def scene_of(sample: SampleRecord) -> str:
     provenance = sample.provenance
     if "town_seed" in provenance:
         return f"town-{provenance['town_seed']}"
+    if "scene" in provenance:  # several samples may show one
+        return f"scene-{provenance['scene']}"
     if "sequence" in provenance:
         return f"{provenance.get('source', 'drive')}-{provenance['sequence']}"
     return sample.name

@@ -9,10 +9,12 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.images.config import ControlConfig, SynthesisConfig
+from pipeline.images.prompts import PromptConfig
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of, sha256_file
 from pipeline.scene.grid import DEFAULT_GRID, VoxelGrid
@@ -88,14 +90,50 @@ class ViewConfig(Config):
         return self
 
 
-class ImageConfig(Config):
-    """How a view becomes an image."""
+class RenderImages(Config):
+    """A view's image is its shaded render."""
 
-    kind: Literal["render"] = "render"  # the shaded render
+    kind: Literal["render"] = "render"
+
+
+class ControlNetImages(Config):
+    """A diffusion pipeline draws a view's image, led by its render; a critic rejects what lost the structure.
+
+    Paths are no part of the digest, what lies there is. flows/image_weights.py makes these fields from folders.
+    """
+
+    kind: Literal["controlnet"] = "controlnet"
+    weights: Path = Field(exclude=True)  # a diffusers pipeline's folder
+    controlnet: Path | None = Field(None, exclude=True)  # another ControlNet's folder than the pipeline's own
+    critic: Path | None = Field(None, exclude=True)  # a folder of `images train-critic`; None: nothing is checked
+    weights_digest: str  # SHA-256 of the contents of pipeline and ControlNet
+    critic_digest: str | None = None  # SHA-256 of the critic's card and thresholds
+    control: ControlConfig = ControlConfig()
+    prompt: PromptConfig = PromptConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    redraws: int = Field(3, ge=0)  # draws after a rejected first one, each with a seed of its own
+    min_share: float = Field(0.002, ge=0, le=1)  # classes that cover less of the image aren't judged
+    slack: float = Field(0.0, ge=0, lt=1)  # by this part an image may miss the critic's thresholds
+    rejected: Literal["drop", "keep"] = "drop"  # samples none of whose draws was accepted: left out, or only marked
+
+
+class SscStep(Config):
+    """A network of semantic scene completion, trained on the finished build and tested on scenes it hasn't seen."""
+
+    recipe: str = "small"  # of flows/ssc_recipes.py
+    steps: int | None = Field(None, ge=1)  # updates; None: the recipe's
+    changes: tuple[str, ...] = ()  # of that recipe, such as "training.torch_threads=2"
+    seed: int = Field(0, ge=0)  # of weights, order and augmentation
+    real: Path | None = Field(None, exclude=True)  # a root of the same grid and classes to test on as well
+    real_split: str = "val"  # its split
+    frames: int | None = Field(None, ge=1)  # tested of each root, at most; None: all
+    pictures: int = Field(4, ge=0)  # frames of each root that the report shows
 
 
 class BuildRecipe(Config):
-    """One dataset build."""
+    """One dataset build. What comes after the dataset (REPORTED) is no part of its digest."""
+
+    REPORTED: ClassVar[frozenset[str]] = frozenset({"ssc", "gallery_samples"})
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
     description: str = ""
@@ -106,9 +144,31 @@ class BuildRecipe(Config):
     threads: int = Field(1, ge=1)  # threads a worker
     source: Annotated[TownSource | SplitSource | GeneratorSource, Field(discriminator="kind")]
     views: ViewConfig = ViewConfig()
-    images: ImageConfig = ImageConfig()
+    images: Annotated[RenderImages | ControlNetImages, Field(discriminator="kind")] = RenderImages()
+    images_per_scene: int = Field(1, ge=1)  # samples that show one scene, with other prompts and noise
     gallery_samples: int = Field(8, ge=0)  # samples shown in the report, evenly spaced, uncurated
     monoscene_labels: bool = False  # also labels/XX/NNNNNN_1_1.npy and _1_8.npy, as MonoScene's loader wants
+    val_share: float = Field(0.0, ge=0, lt=1)  # of the scenes, in sequences of their own; 0: none are held out
+    test_share: float = Field(0.0, ge=0, lt=1)  # likewise
+    ssc: SscStep | None = None  # what a network learns from the dataset, told in the report
+
+    def digest(self) -> str:
+        """SHA-256 of all that shapes the dataset, in canonical JSON."""
+        return digest_of(self.model_dump(mode="json", exclude=set(self.REPORTED)))
+
+    @model_validator(mode="after")
+    def _scenes_are_held_out(self) -> Self:
+        if (self.val_share or self.test_share) and isinstance(self.source, SplitSource):
+            raise ValueError("a split's frames stay in their split; val_share and test_share are for generated scenes")
+        if self.ssc is not None and self.ssc.real is None and not (self.val_share or self.test_share):
+            raise ValueError("ssc needs scenes to test on: val_share=0.2, or ssc.real=ROOT")
+        return self
+
+    @model_validator(mode="after")
+    def _recorded_frames_keep_their_names(self) -> Self:
+        if self.images_per_scene > 1 and isinstance(self.source, SplitSource):
+            raise ValueError("a split's frames have one image each; images_per_scene is for generated scenes")
+        return self
 
 
 class TownRecipe(Config):
@@ -225,12 +285,34 @@ def load_recipe(name: str, root: Path | None = None, changes: tuple[str, ...] = 
 def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
     """The recipe with "path=value" changes, values in JSON or as plain words. Raises InputError."""
     table = recipe.model_dump(mode="python")
-    if isinstance(recipe.source, SplitSource):
-        table["source"]["root"] = recipe.source.root
-    if isinstance(recipe.source, GeneratorSource):
-        table["source"]["weights"] = recipe.source.weights
-    apply_changes(table, changes)
+    if recipe.ssc is None and any(change.startswith("ssc.") for change in changes):
+        recipe, table = recipe.model_copy(update={"ssc": SscStep()}), {**table, "ssc": SscStep().model_dump()}
+    for part in ("source", "images", "ssc"):
+        if table[part] is not None:
+            table[part] |= _paths(getattr(recipe, part))
+    apply_changes(table, _choose_images(table, changes))
     return validated(BuildRecipe, table)
+
+
+def _paths(config: Config) -> dict[str, Any]:
+    """The fields that a dump leaves out."""
+    return {name: getattr(config, name) for name, field in type(config).model_fields.items() if field.exclude}
+
+
+def _choose_images(table: dict[str, Any], changes: tuple[str, ...]) -> tuple[str, ...]:
+    """Changes of images.kind and of its folders give `table` new images, whatever their order; the others are left."""
+    chosen, left = {}, []
+    for change in changes:
+        path, _, value = change.partition("=")
+        if path in ("images.kind", "images.weights", "images.controlnet", "images.critic"):
+            chosen[path.removeprefix("images.")] = value
+        else:
+            left.append(change)
+    if chosen:
+        from flows.image_weights import image_fields
+
+        table["images"] = image_fields(table["images"], chosen)
+    return tuple(left)
 
 
 def apply_changes(table: dict[str, Any], changes: tuple[str, ...]) -> None:

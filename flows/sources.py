@@ -19,6 +19,7 @@ from pipeline.scene.files import sha256_file
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
+from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,39 @@ def source_grid(recipe: BuildRecipe) -> VoxelGrid:
     return open_source(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
 
 
+def source_taxonomy(recipe: BuildRecipe) -> Taxonomy:
+    """The classes of the build's scenes. Raises InputError."""
+    source = recipe.source
+    if isinstance(source, SplitSource):
+        return open_source(source.root).taxonomy
+    if isinstance(source, GeneratorSource):
+        from flows.generators import loaded
+
+        return loaded(source.weights, source.weights_digest).taxonomy
+    return load_taxonomy("semantic_kitti")
+
+
 def draw(recipe: BuildRecipe, indices: range) -> Iterator[Drawn]:
-    """These samples of the build: each depends on the recipe and its index alone."""
+    """These samples of the build: each depends on the recipe and its index alone; some may show the same scene."""
+    each = recipe.images_per_scene
+    scenes = range(indices.start // each, -(-indices.stop // each))
+    for number, drawn in zip(scenes, _scenes(recipe, scenes), strict=True):
+        for index in range(max(number * each, indices.start), min((number + 1) * each, indices.stop)):
+            yield drawn if each == 1 else replace(drawn, scene=_numbered(drawn.scene, number, index - number * each))
+
+
+def _numbered(scene: Scene, number: int, image: int) -> Scene:
+    return replace(scene, provenance={**scene.provenance, "scene": number, "scene_image": image})
+
+
+def _scenes(recipe: BuildRecipe, numbers: range) -> Iterator[Drawn]:
     source = recipe.source
     if isinstance(source, GeneratorSource):
-        yield from _from_generator(source, recipe.seed, indices)
+        yield from _from_generator(source, recipe.seed, numbers)
     elif isinstance(source, SplitSource):
-        yield from (_from_split(source, index) for index in indices)
+        yield from (_from_split(source, number) for number in numbers)
     else:
-        yield from (_from_town(source, recipe.seed, index) for index in indices)
+        yield from (_from_town(source, recipe.seed, number) for number in numbers)
 
 
 def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Iterator[Drawn]:

@@ -1,10 +1,11 @@
 """A build's stages: scenes -> masks -> views -> images -> files. Each reads paths and writes paths, a shard at a time.
 
-The images stage is ControlNet's place: so far the image of a view is its shaded render.
+A view's image is its shaded render, or what a diffusion pipeline draws over it (image_stage.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from flows.layout import Place, place_of, shard_range
 from flows.payload import read_payload, write_payload
-from flows.recipes import BuildRecipe
+from flows.recipes import BuildRecipe, ControlNetImages
 from flows.shards import WORK
 from flows.sources import draw, source_grid
 from flows.viewing import cameras_of, copy_frame_calibration
@@ -78,30 +79,72 @@ def views_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
 
 
 def images_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
-    """Make each view's image; kind "render" takes the view's RGB."""
+    """Make each view's image: the view's RGB, or one drawn by ControlNet, with what the manifest tells of it."""
+    if isinstance(recipe.images, ControlNetImages):
+        return _draw_images(recipe, recipe.images, out, shard)
     written = []
     for index in shard_range(recipe, shard):
         arrays, _ = _read(out, "views", index)
         images = {name.removesuffix(".rgb"): rgb for name, rgb in arrays.items() if name.endswith(".rgb")}
-        written.append(_write(out, "images", index, images, {"kind": recipe.images.kind}))
+        written.append(_write(out, "images", index, images, {}))
+    return written
+
+
+def _draw_images(recipe: BuildRecipe, images: ControlNetImages, out: Path, shard: int) -> list[str]:
+    from flows.image_stage import draw_shots, sample_note, sample_shots
+
+    scene, by_sample = read_scene(recipe, out, shard_range(recipe, shard)[0]), {}
+    for index in shard_range(recipe, shard):
+        scene = read_scene(recipe, out, index)
+        by_sample[index] = sample_shots(recipe, images, index, scene, _read(out, "views", index)[0])
+    drawn = iter(draw_shots(recipe, images, [shot for shots in by_sample.values() for shot in shots], scene))
+    written = []
+    for index in by_sample:
+        found = {name: next(drawn) for name in cameras_of(recipe, index)}
+        note = sample_note({name: told for name, (_, told) in found.items()})
+        written.append(_write(out, "images", index, {name: image for name, (image, _) in found.items()}, note))
     return written
 
 
 def files_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
-    """Write the shard's samples as a SemanticKITTI-layout dataset, and each one's provenance in work."""
+    """Write the shard's samples as a SemanticKITTI-layout dataset, and each one's provenance in work.
+
+    A sample whose images were all rejected has its provenance alone, unless the recipe keeps it.
+    """
     written = []
     for index in shard_range(recipe, shard):
-        place = place_of(recipe, index)
-        views, _ = _read(out, "views", index)
-        images, _ = _read(out, "images", index)
-        written += _write_voxels(recipe, out, place, index)
-        written += copy_frame_calibration(recipe, out, index)
-        for number, camera in enumerate(cameras_of(recipe, index)):
-            suffix = "2" if number == 0 else camera  # the first one is the dataset's camera
-            written += _write_view(out, place, suffix, images[camera], {k: views[f"{camera}.{k}"] for k in VIEW_KINDS})
-        _, note = _read(out, "masks", index)
+        provenance = _provenance(recipe, out, index)
         written.append(f"{WORK}/samples/{index:06d}.json")
-        write_json(out / written[-1], note["provenance"])
+        write_json(out / written[-1], provenance)
+        if not is_dropped(recipe, provenance):
+            written += _write_sample(recipe, out, index)
+    return written
+
+
+def _provenance(recipe: BuildRecipe, out: Path, index: int) -> dict[str, Any]:
+    _, scene = _read(out, "masks", index)
+    _, images = _read(out, "images", index)
+    return {**scene["provenance"], **images}
+
+
+def is_dropped(recipe: BuildRecipe, provenance: Mapping[str, Any]) -> bool:
+    """Whether a sample is left out of the dataset, as none of its draws was accepted."""
+    images = recipe.images
+    return isinstance(images, ControlNetImages) and images.rejected == "drop" and provenance.get("accepted") is False
+
+
+def _write_sample(recipe: BuildRecipe, out: Path, index: int) -> list[str]:
+    place = place_of(recipe, index)
+    views, _ = _read(out, "views", index)
+    images, _ = _read(out, "images", index)
+    written = _write_voxels(recipe, out, place, index) + copy_frame_calibration(recipe, out, index)
+    for number, camera in enumerate(cameras_of(recipe, index)):
+        suffix = "2" if number == 0 else camera  # the first one is the dataset's camera
+        view = {kind: views[f"{camera}.{kind}"] for kind in VIEW_KINDS}
+        written += _write_view(out, place, suffix, images[camera], view)
+        if recipe.images.kind != "render":
+            written.append(f"{place.folder}/render_{suffix}/{place.frame}.png")
+            write_image(out / written[-1], views[f"{camera}.rgb"])
     return written
 
 

@@ -49,6 +49,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str] = {}  # SHA-256 of weights and source datasets, by role
     versions: dict[str, str] = {}  # occfactory, python and the packages that shape bytes
     samples: tuple[SampleRecord, ...]
+    dropped: tuple[SampleRecord, ...] = ()  # drawn and left out: a structure check rejected their images
     files: tuple[FileRecord, ...]
 
 

@@ -10,7 +10,7 @@ The critic errs on photographs, too, so thresholds are quantiles of its agreemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,20 +136,27 @@ def thresholds(photographs: Sequence[Agreement], config: FidelityConfig) -> Thre
     for one in photographs:
         for name, value in one.recall.items():
             recalls.setdefault(name, []).append(value)
-    keep = 1 - config.slack
-    found = Thresholds(
-        miou=keep * float(np.quantile(mious, config.quantile)),
+    strict = Thresholds(
+        miou=float(np.quantile(mious, config.quantile)),
         recall={
-            name: keep * float(np.quantile(values, config.quantile))
+            name: float(np.quantile(values, config.quantile))
             for name, values in sorted(recalls.items())
             if len(values) >= config.min_photographs
         },
-        depth_error=float(np.quantile(errors, 1 - config.quantile)) / keep,
+        depth_error=float(np.quantile(errors, 1 - config.quantile)),
         quantile=config.quantile,
         photographs=len(photographs),
         passed=0,
     )
+    found = loosened(strict, config.slack)
     return replace(found, passed=sum(accept(one, found).accepted for one in photographs))
+
+
+def loosened(bounds: Thresholds, slack: float) -> Thresholds:
+    """Bounds that may be missed by this part: shares and recalls lower, the error higher. slack: 0 to below 1."""
+    keep = 1 - slack
+    recall = {name: keep * bound for name, bound in bounds.recall.items()}
+    return replace(bounds, miou=keep * bounds.miou, recall=recall, depth_error=bounds.depth_error / keep)
 
 
 def write_thresholds(bounds: Thresholds, path: Path) -> None:
@@ -177,6 +184,15 @@ def accept(scores: Agreement, bounds: Thresholds) -> Verdict:
     return Verdict(not reasons, "; ".join(reasons), tuple(low))
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What counts of a draw in reject rates. in_view, blamed: names of classes, as in Agreement and Verdict."""
+
+    in_view: tuple[str, ...]
+    accepted: bool
+    blamed: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """One draw's scores and what came of it."""
@@ -184,18 +200,22 @@ class Attempt:
     scores: Agreement
     verdict: Verdict
 
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.scores.in_view, self.verdict.accepted, self.verdict.blamed)
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """image: the first accepted one, None if the sample is dropped; attempts: all draws, in order."""
+    """image: the first accepted one, else the last; attempts: all draws, in order."""
 
-    image: Image | None
+    image: Image
     attempts: tuple[Attempt, ...]
 
     @property
     def dropped(self) -> bool:
         """No attempt was accepted."""
-        return self.image is None
+        return not self.attempts[-1].verdict.accepted
 
     def figures(self) -> dict[str, Any]:
         """For a manifest, in JSON values: the last attempt's scores, and why each one before was redrawn."""
@@ -205,21 +225,28 @@ class Drawn:
             "accepted": not self.dropped,
             "attempts": len(self.attempts),
             "rejected": reasons,
+            "outcomes": [asdict(attempt.outcome) for attempt in self.attempts],
         } | last.scores.figures()
 
 
-def draw_until_accepted(draw: Callable[[int], Image], check: Callable[[Image], Attempt], retries: int) -> Drawn:
-    """Draw with attempt = 0, 1, ... `retries`, until one is accepted.
+def draw_until_accepted(
+    draw: Callable[[Sequence[int], int], Iterable[Image]], checks: Sequence[Callable[[Image], Attempt]], retries: int
+) -> list[Drawn]:
+    """Draw one image for each check with attempt = 0, then those rejected anew with 1, ... `retries`.
 
-    draw(attempt): the image whose seed is that node of the tree, seeds.integer_seed(build, stage, sample, attempt).
+    draw(numbers, attempt): images for these of the checks, in order; each one's seed is its node of the tree,
+    seeds.integer_seed(build, stage, sample, attempt).
     """
-    attempts: list[Attempt] = []
-    for number in range(retries + 1):
-        image = draw(number)
-        attempts.append(check(image))
-        if attempts[-1].verdict.accepted:
-            return Drawn(image, tuple(attempts))
-    return Drawn(None, tuple(attempts))
+    found: dict[int, Drawn] = {}
+    pending = list(range(len(checks)))
+    for attempt in range(retries + 1):
+        for number, image in zip(pending, draw(pending, attempt), strict=True):
+            before = found[number].attempts if number in found else ()
+            found[number] = Drawn(image, (*before, checks[number](image)))
+        pending = [number for number in pending if found[number].dropped]
+        if not pending:
+            break
+    return [found[number] for number in range(len(checks))]
 
 
 def checker(
@@ -249,14 +276,13 @@ class RejectRate:
     blamed: int
 
 
-def reject_rates(samples: Sequence[Drawn]) -> dict[str, RejectRate]:
-    """By class in view, in order of first appearance, and over all draws under ""."""
-    attempts = [attempt for sample in samples for attempt in sample.attempts]
-    names = dict.fromkeys(name for attempt in attempts for name in attempt.scores.in_view)
-    rates = {"": _rate(attempts, "")}
-    return rates | {name: _rate([a for a in attempts if name in a.scores.in_view], name) for name in names}
+def reject_rates(outcomes: Sequence[Outcome]) -> dict[str, RejectRate]:
+    """Of all samples' draws, by class in view, in order of first appearance, and over all draws under ""."""
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.in_view)
+    rates = {"": _rate(outcomes, "")}
+    return rates | {name: _rate([o for o in outcomes if name in o.in_view], name) for name in names}
 
 
-def _rate(attempts: Sequence[Attempt], name: str) -> RejectRate:
-    rejected = [attempt for attempt in attempts if not attempt.verdict.accepted]
-    return RejectRate(len(attempts), len(rejected), sum(name in a.verdict.blamed for a in rejected))
+def _rate(outcomes: Sequence[Outcome], name: str) -> RejectRate:
+    rejected = [outcome for outcome in outcomes if not outcome.accepted]
+    return RejectRate(len(outcomes), len(rejected), sum(name in outcome.blamed for outcome in rejected))

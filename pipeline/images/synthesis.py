@@ -114,7 +114,7 @@ class Synthesizer:
         for first in range(0, len(requests), size):
             batch = list(requests[first : first + size])
             filled = batch + [batch[0]] * (size - len(batch))
-            with _threads(self.config.torch_threads), warnings.catch_warnings():
+            with torch_threads(self.config.torch_threads), warnings.catch_warnings():
                 # numpy 2's on how diffusers' schedulers turn a tensor into an array: right, and not the user's
                 warnings.filterwarnings("ignore", category=DeprecationWarning)
                 images = self._draw(filled)
@@ -185,7 +185,8 @@ def _scheduler(pipeline: Any, config: SynthesisConfig) -> Any:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Inside, torch sums with so many CPU threads; its results depend on them to about 1e-6."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -214,7 +214,7 @@ def noise_drawer(right_at):
 
 def test_redraws_until_accepted():
     draw, check, asked = noise_drawer(right_at=2)
-    drawn = draw_until_accepted(draw, check, retries=5)
+    (drawn,) = draw_until_accepted(lambda numbers, attempt: [draw(attempt)], [check], retries=5)
     assert asked == [0, 1, 2]
     assert [attempt.verdict.accepted for attempt in drawn.attempts] == [False, False, True]
     assert drawn.attempts[-1].scores.miou == 1
@@ -227,21 +227,33 @@ def test_redraws_until_accepted():
 @pytest.mark.parametrize("retries", [0, 2])
 def test_drops_after_the_last_retry(retries):
     draw, check, asked = noise_drawer(right_at=retries + 1)
-    drawn = draw_until_accepted(draw, check, retries)
+    (drawn,) = draw_until_accepted(lambda numbers, attempt: [draw(attempt)], [check], retries)
     assert drawn.dropped
-    assert drawn.image is None
+    np.testing.assert_array_equal(drawn.image, draw(retries))
+    asked.pop()
     assert asked == list(range(retries + 1))
 
 
-def test_reject_rates():
-    labels, depth = condition()
-    image = painted(np.minimum(labels, 20), depth)
-    good = Attempt(scored(0.9, 0.9), Verdict(True))
-    no_car = Attempt(scored(0.9, 0.1), Verdict(False, "recall", ("car",)))
-    shallow = Attempt(replace(scored(0.9), in_view=("road",)), Verdict(False, "depth"))
-    from pipeline.images.fidelity import Drawn
+def test_only_rejected_samples_are_drawn_anew():
+    late, check, _ = noise_drawer(right_at=2)
+    once, _, _ = noise_drawer(right_at=0)
+    asked = []
 
-    rates = reject_rates([Drawn(image, (no_car, good)), Drawn(None, (shallow, no_car)), Drawn(image, (good,))])
+    def draw(numbers, attempt):
+        asked.append((list(numbers), attempt))
+        return [(late, once)[number](attempt) for number in numbers]
+
+    drawn = draw_until_accepted(draw, [check, check], retries=3)
+    assert asked == [([0, 1], 0), ([0], 1), ([0], 2)]
+    assert [len(one.attempts) for one in drawn] == [3, 1]
+    assert not any(one.dropped for one in drawn)
+
+
+def test_reject_rates():
+    good = Attempt(scored(0.9, 0.9), Verdict(True)).outcome
+    no_car = Attempt(scored(0.9, 0.1), Verdict(False, "recall", ("car",))).outcome
+    shallow = Attempt(replace(scored(0.9), in_view=("road",)), Verdict(False, "depth")).outcome
+    rates = reject_rates([no_car, good, shallow, no_car, good])
     counts = {name: (rate.attempts, rate.rejected, rate.blamed) for name, rate in rates.items()}
     assert counts == {"": (5, 3, 0), "road": (5, 3, 0), "car": (4, 2, 2)}
 

@@ -1,0 +1,135 @@
+"""What a build draws its images with: a recipe's fields from folders, checked before any work; loaded once a process.
+
+A folder may be given by the name of weights that ship with the project, such as images_small.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.image_critic import THRESHOLDS_NAME
+from flows.recipes import ControlNetImages, validated
+from pipeline.images.base import CONTROLNET_NAME, read_card
+from pipeline.images.config import conditioning_channels
+from pipeline.images.critic import Critic, check_classes
+from pipeline.images.fidelity import Thresholds, loosened, read_thresholds
+from pipeline.images.loading import check_control, find_pipeline, load_pipeline, source_digest
+from pipeline.images.prompts import load_words
+from pipeline.images.synthesis import Synthesizer
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import data_path, digest_of, sha256_file
+from pipeline.scene.taxonomy import Taxonomy
+
+NAMES = {"weights": "pipeline", "critic": "critic"}  # of folders inside data/weights/NAME
+
+
+def image_fields(now: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+    """A recipe's `images`: `now` with the chosen kind, weights, controlnet and critic. Raises InputError.
+
+    What the control image shows and how prompts are worded is as the weights learned it, where their card tells.
+    """
+    kind = chosen.get("kind", now["kind"])
+    if kind == "render":
+        if len(chosen) > ("kind" in chosen):
+            raise InputError("images", "images.kind=controlnet for a pipeline's folders", "images.kind=render")
+        return {"kind": kind}
+    folders = {name: now.get(name) for name in ("weights", "controlnet", "critic")}
+    folders |= {name: folder_of(name, value) for name, value in chosen.items() if name != "kind"}
+    if kind != "controlnet" or folders["weights"] is None:
+        what = "images.kind render, or controlnet with images.weights=FOLDER"
+        raise InputError("recipe", what, f"{kind}, {folders['weights'] or 'no weights'}")
+    found = {
+        **now,
+        **folders,
+        "kind": kind,
+        "weights_digest": pipeline_digest(folders["weights"], folders["controlnet"]),
+    }
+    if {"weights", "controlnet"} & chosen.keys():
+        found |= _learned_with(folders["controlnet"] and folders["controlnet"].parent, folders["weights"])
+    found["critic_digest"] = None if folders["critic"] is None else critic_digest(folders["critic"])
+    return validated(ControlNetImages, found).model_dump() | folders
+
+
+def folder_of(name: str, value: str) -> Path | None:
+    """A folder given to a recipe: a path, the name of shipped weights, or none for ""."""
+    shipped = Path("weights") / value / NAMES.get(name, CONTROLNET_NAME)
+    if not value or value in ("null", "none"):
+        return None
+    if "/" not in value and not Path(value).exists():
+        return data_path(shipped.as_posix())
+    return Path(value)
+
+
+def _learned_with(*folders: Path | None) -> dict[str, Any]:
+    """Control image and prompts of the first card that tells of its recipe."""
+    for folder in folders:
+        recipe = ((read_card(folder) if folder else None) or {}).get("recipe")
+        if isinstance(recipe, dict) and isinstance(recipe.get("pairs"), dict):
+            return {name: recipe["pairs"][name] for name in ("control", "prompt")}
+    return {}
+
+
+def pipeline_digest(weights: Path, controlnet: Path | None = None) -> str:
+    """SHA-256 of the contents of a pipeline and, if one is given, another ControlNet. Raises InputError."""
+    return source_digest(find_pipeline(weights, controlnet))
+
+
+def critic_digest(folder: Path) -> str:
+    """SHA-256 of the card of a critic's weights, which names every file's own, and of its thresholds."""
+    paths = (Path(folder) / "weights" / "card.json", Path(folder) / THRESHOLDS_NAME)
+    for path in paths:
+        if not path.is_file():
+            raise InputError(path, "a folder that `occfactory images train-critic` wrote", "none")
+    return digest_of([sha256_file(path) for path in paths])
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """What draws and judges: a pipeline, a critic with its bounds (None: nothing is judged), and the multiple that
+    both ask of image sizes [px]."""
+
+    synthesizer: Synthesizer
+    critic: Critic | None
+    bounds: Thresholds | None
+    multiple: int
+
+
+def check_weights(images: ControlNetImages, taxonomy: Taxonomy) -> None:
+    """Find what would fail in the images stage after hours of other stages. Raises InputError."""
+    source = find_pipeline(images.weights, images.controlnet)
+    if "controlnet" not in source.configs:
+        raise InputError(images.weights, "a pipeline with a ControlNet", "none", "give images.controlnet=FOLDER")
+    check_control(source, conditioning_channels(images.control))
+    load_words(images.prompt.words)
+    studio(images, taxonomy)
+
+
+@functools.lru_cache(maxsize=1)
+def studio(images: ControlNetImages, taxonomy: Taxonomy) -> Studio:
+    """Loaded once a process; weights must be those that the recipe was made with. Raises InputError."""
+    source = find_pipeline(images.weights, images.controlnet)
+    _same(images.weights, source_digest(source), images.weights_digest)
+    critic, bounds, multiple = None, None, source.multiple
+    if images.critic is not None:
+        _same(images.critic, critic_digest(images.critic), images.critic_digest)
+        critic = Critic.load(images.critic / "weights")
+        check_classes(critic, taxonomy.classes)
+        bounds = loosened(read_thresholds(images.critic / THRESHOLDS_NAME), images.slack)
+        multiple = math.lcm(multiple, critic.network.multiple)
+    pipeline = load_pipeline(
+        images.weights,
+        images.controlnet,
+        conditioning_channels=conditioning_channels(images.control),
+        size=(multiple, multiple),
+    )
+    return Studio(Synthesizer(pipeline, images.synthesis), critic, bounds, multiple)
+
+
+def _same(folder: Path, found: str, expected: str | None) -> None:
+    if found != expected:
+        raise InputError(folder, f"the recipe's weights, {str(expected)[:12]}...", f"{found[:12]}...")

@@ -1,0 +1,164 @@
+"""Builds whose images ControlNet draws and a critic judges: the same bytes in any way, rejects left out and counted."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.build import build_dataset
+from flows.export import export_dataset, export_recipe
+from flows.inspect import verify_dataset
+from flows.recipes import BuildRecipe, load_recipe
+from flows.sources import draw
+from flows.ssc_accepted import accepted_frames
+from pipeline.datasets.image_files import read_image
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.semantic_kitti import open_root
+from pipeline.scene.errors import InputError
+from tests.flows.toy_images import toy_images
+from tests.flows.toy_plan import files_of
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def changes(*more: str, critic: bool = True) -> tuple[str, ...]:
+    toy = toy_images()
+    folders = [f"images.weights={toy.weights}", *([f"images.critic={toy.critic}"] if critic else [])]
+    fields = ["samples=4", "shard_samples=2", "gallery_samples=2", "images.synthesis.steps=2", "images.redraws=1"]
+    return ("images.kind=controlnet", *folders, *fields, *more)
+
+
+def recipe(*more: str, critic: bool = True) -> BuildRecipe:
+    """The root's training frames at their own 40x20 px, which suit the networks."""
+    return load_recipe("semantic_kitti", toy_images().root, changes(*more, critic=critic))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built")
+    build_dataset(recipe("images.rejected=keep"), out, "none", workers=1)
+    return out
+
+
+def test_images_are_drawn_and_told_of(built):
+    assert verify_dataset(built) == []
+    manifest = read_manifest(built)
+    assert len(manifest.samples) == 4
+    for sample in manifest.samples:
+        folder, frame = built / "sequences" / sample.name.split("/")[0], sample.name.split("/")[1]
+        image, render = (read_image(folder / kind / f"{frame}.png") for kind in ("image_2", "render_2"))
+        assert image.shape == render.shape == (20, 40, 3)
+        assert not np.array_equal(image, render)
+        note = sample.provenance["image"]
+        assert note["prompt"].startswith("a traffic scene with: ")
+        assert (note["negative"], note["attempt"]) == ("", len(note["outcomes"]) - 1)
+        assert sample.provenance["accepted"] == note["accepted"]
+    assert len({sample.provenance["image"]["seed"] for sample in manifest.samples}) == 4
+    text = (built / "manifest.json").read_text()
+    assert str(toy_images().weights) not in text
+    assert manifest.recipe["images"]["weights_digest"]
+
+
+def test_the_same_bytes_with_two_workers(built, tmp_path):
+    build_dataset(recipe("images.rejected=keep"), tmp_path, "none", workers=2)
+    assert files_of(tmp_path) == files_of(built)
+
+
+def test_the_same_bytes_after_a_kill(built, tmp_path):
+    words = [part for change in changes("images.rejected=keep") for part in ("--set", change)]
+    command = [sys.executable, "-m", "flows", "build", "semantic_kitti", str(toy_images().root), *words]
+    command += ["--out", str(tmp_path), "--engine", "none", "--workers", "1"]
+    run = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, stderr=subprocess.PIPE)
+    assert run.stderr is not None
+    for _ in range(7):  # a line a finished job: in the images stage
+        run.stderr.readline()
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    run.stderr.close()
+    assert not (tmp_path / "manifest.json").exists()
+    build_dataset(recipe("images.rejected=keep"), tmp_path, "none", workers=1)
+    assert files_of(tmp_path) == files_of(built)
+
+
+def test_rejected_samples_are_left_out_and_counted(built, tmp_path):
+    notes = [sample.provenance["image"] for sample in read_manifest(built).samples]
+    toy, critic = toy_images(), tmp_path / "critic"
+    shutil.copytree(toy.critic, critic)
+    bounds = json.loads((critic / "thresholds.json").read_text())
+    bounds |= {"recall": {}, "depth_error": 99, "miou": float(np.median([note["miou"] for note in notes]))}
+    (critic / "thresholds.json").write_text(json.dumps(bounds))
+    out = tmp_path / "built"
+    build_dataset(recipe(f"images.critic={critic}", "images.redraws=0"), out, "none", workers=1)
+    assert verify_dataset(out) == []
+    manifest, root = read_manifest(out), open_root(out)
+    assert (len(manifest.samples), len(manifest.dropped)) == (2, 2)
+    assert all(sample.provenance["image"]["miou"] >= bounds["miou"] for sample in manifest.samples)
+    assert all("mIoU" in sample.provenance["image"]["rejected"][0] for sample in manifest.dropped)
+    assert ["/".join(key) for key in root.frames("train")] == [sample.name for sample in manifest.samples]
+    assert accepted_frames(root) == {sample.name for sample in manifest.samples}
+    table = json.loads((out / "image_statistics.json").read_text())
+    assert (table["samples"], table["accepted"]) == (4, 2)
+    assert table["draws"] == {"attempts": 4, "rejected": 2, "blamed": 0}
+    assert table["classes"]["road"] == {"attempts": 4, "rejected": 2, "blamed": 0}
+    export_dataset(export_recipe(out, "webdataset"), tmp_path / "export")
+
+
+def test_nothing_accepted_is_a_fault_with_a_remedy(tmp_path):
+    toy, critic = toy_images(), tmp_path / "critic"
+    shutil.copytree(toy.critic, critic)
+    bounds = json.loads((critic / "thresholds.json").read_text()) | {"miou": 1.1}
+    (critic / "thresholds.json").write_text(json.dumps(bounds))
+    few = recipe(f"images.critic={critic}", "samples=1", "images.redraws=0")
+    with pytest.raises(InputError, match=r"0 of 1; loosen images\.slack"):
+        build_dataset(few, tmp_path / "built", "none", workers=1)
+
+
+def test_several_images_of_one_scene_in_other_words(tmp_path):
+    more = ("images_per_scene=2", 'images.prompt.extras=["weather"]', "views.width_px=46", "views.height_px=16")
+    more += ("source.grid.shape=[32, 32, 8]", "source.grid.voxel_size_m=1.6", "source.mask_poses=1")
+    town = load_recipe("town_tiny", None, changes(*more, critic=False))
+    assert len(list(draw(town, range(1, 4)))) == 3
+    build_dataset(town.model_copy(update={"samples": 2}), tmp_path, "none", workers=1)
+    one, two = read_manifest(tmp_path).samples
+    assert one.provenance["town_seed"] == two.provenance["town_seed"]
+    assert one.provenance["image"]["seed"] != two.provenance["image"]["seed"]
+    folder = tmp_path / "sequences" / "00"
+    assert (folder / "voxels/000000.label").read_bytes() == (tmp_path / "sequences/01/voxels/000000.label").read_bytes()
+    assert "accepted" not in one.provenance
+    assert not (tmp_path / "image_statistics.json").exists()
+    with pytest.raises(InputError, match="images_per_scene is for generated scenes"):
+        recipe("images_per_scene=2")
+
+
+def test_fields_follow_the_weights():
+    images = recipe().images
+    assert images.prompt.negative is False  # as the tiny recipe learned it
+    assert images.control.parts == ("rgb", "inverse_depth", "edges")
+    moved = images.model_copy(update={"weights": Path("/elsewhere"), "critic": None})
+    assert moved.model_dump_json() == images.model_dump_json()
+    assert load_recipe("semantic_kitti", toy_images().root, ("images.kind=render",)).images.kind == "render"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("images.weights=",), "controlnet with images.weights=FOLDER"),
+        (("images.weights=/nowhere",), "model_index.json"),
+        (("images.critic=/nowhere",), "train-critic"),
+        (("images.kind=photograph",), "images.kind render, or controlnet"),
+        (('images.control.parts=["rgb", "edges", "inverse_depth", "metric_depth"]',), "6 control channels, found 5"),
+        (("images.prompt.words=none",), "prompts/none.toml"),
+        (("images.weights_digest=aa",), "expected the recipe's weights, aa"),
+    ],
+)
+def test_faults_before_the_first_stage(tmp_path, more, words):
+    with pytest.raises(InputError, match=words) as fault:
+        build_dataset(recipe(*more), tmp_path / "out", "none", workers=1)
+    assert "\n" not in str(fault.value)
+    assert not (tmp_path / "out" / "sequences").exists()
