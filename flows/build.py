@@ -12,26 +12,30 @@ from pathlib import Path
 import numpy as np
 
 from flows.engine import DEFAULTS, Engine, chosen_shards, run_plan
+from flows.image_checks import check_images, write_image_statistics
 from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, GeneratorSource, SplitSource
 from flows.shards import WORK, Plan, Result, Stage, read_record
 from flows.sources import open_source, source_grid, source_length
-from flows.stages import files_stage, images_stage, masks_stage, scenes_stage, views_stage
+from flows.stages import files_stage, images_stage, is_dropped, masks_stage, scenes_stage, views_stage
 from flows.timing import TimingLog
 from flows.viewing import cameras_of, nominal_calibration
 from pipeline.datasets.kitti_calibration import write_calibration, write_poses, write_times
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, SampleRecord, record_files, write_manifest
 from pipeline.datasets.semantic_kitti import frame_path, open_root, write_layout
 from pipeline.datasets.statistics import dataset_statistics, statistics_path
+from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of, write_atomic, write_json
 
 STAGES = (
-    Stage("scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads")),
+    Stage(
+        "scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads", "images_per_scene")
+    ),
     Stage("masks", 1, masks_stage, reads=()),
     Stage("views", 1, views_stage, reads=("views", "sequences")),
-    Stage("images", 1, images_stage, reads=("images",)),
+    Stage("images", 2, images_stage, reads=("images",)),
     Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),
 )
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
@@ -51,6 +55,7 @@ def build_dataset(
     The bytes depend on the recipe alone, not on engine, workers, options or interruptions. Raises InputError, JobError
     (IncompleteError: shards that kept failing; without a manifest then, and the next run goes on).
     """
+    check_images(recipe)
     plan = Plan("build", stages_of(recipe), recipe, Path(out), shard_count(recipe))
     chosen = chosen_shards(plan, options)
     timing = TimingLog(plan.out, workers, recipe.threads)
@@ -72,17 +77,17 @@ def build_dataset(
     return plan.out / MANIFEST_NAME
 
 
+def stages_of(recipe: BuildRecipe) -> tuple[Stage, ...]:
+    """The stages, those on a GPU, if there is one, known as such."""
+    on_gpu = {"scenes": isinstance(recipe.source, GeneratorSource), "images": recipe.images.kind != "render"}
+    return tuple(replace(stage, gpu=on_gpu.get(stage.name, False)) for stage in STAGES)
+
+
 def _report(out: Path, timing: TimingLog) -> None:
     from flows.report import write_report  # imports torch, which many a build has no need of until here
 
     with timing.step("report"):
         write_report(out)
-
-
-def stages_of(recipe: BuildRecipe) -> tuple[Stage, ...]:
-    """The stages, those on a GPU, if there is one, known as such."""
-    on_gpu = {"scenes": isinstance(recipe.source, GeneratorSource), "images": recipe.images.kind != "render"}
-    return tuple(replace(stage, gpu=on_gpu.get(stage.name, False)) for stage in STAGES)
 
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
@@ -91,19 +96,27 @@ def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
         record.path for shard in range(plan.shards) for record in read_record(plan, len(plan.stages) - 1, shard) or ()
     ]
     files = [path for path in files if not path.startswith(f"{WORK}/")]
-    samples = [_sample_record(plan, recipe, index) for index in range(source_length(recipe))]
-    places = [place_of(recipe, index) for index in range(len(samples))]
-    files += _write_layout(recipe, plan.out, places)
+    drawn = [_sample_record(plan, recipe, index) for index in range(source_length(recipe))]
+    places = [place_of(recipe, index) for index in range(len(drawn))]
+    samples = [sample for sample in drawn if not is_dropped(recipe, sample.provenance)]
+    if not samples:
+        remedy = "loosen images.slack, or try images.rejected=keep and look at them"
+        raise InputError(plan.out, "at least one sample whose image the critic accepts", f"0 of {len(drawn)}", remedy)
+    kept = {sample.name for sample in samples}
+    files += _write_layout(recipe, plan.out, [place for place in places if place.name in kept])
     for sequence, members in _by_sequence(places):
-        files += _write_sequence(recipe, plan.out, sequence, members)
+        if any(places[index].name in kept for index in members):
+            files += _write_sequence(recipe, plan.out, sequence, members)
     files.append(_write_statistics(plan.out))
+    files += write_image_statistics(plan.out, [sample.provenance for sample in drawn])
     manifest = Manifest(
         recipe=recipe.model_dump(mode="json"),
         recipe_digest=recipe.digest(),
         build_seed=recipe.seed,
-        inputs={"source": digest_of([sample.provenance for sample in samples])},
+        inputs={"source": digest_of([sample.provenance for sample in drawn])},
         versions={"python": platform.python_version(), **{name: version(name) for name in ("occfactory", *PACKAGES)}},
         samples=tuple(samples),
+        dropped=tuple(sample for sample in drawn if sample.name not in kept),
         files=record_files(plan.out, files),
     )
     write_manifest(plan.out, manifest)
