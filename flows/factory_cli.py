@@ -112,6 +112,9 @@ def rebuild(
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to build in; new, empty, or of the same run.")],
     root: Annotated[Path | None, typer.Option(help="The dataset or weights that the recipe reads.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The pipeline that images were drawn with, if any were.")] = None,
+    controlnet: Annotated[Path | None, typer.Option(help="Their ControlNet, if not the pipeline's own.")] = None,
+    critic: Annotated[Path | None, typer.Option(help="The critic that judged them, if one did.")] = None,
     engine: Engine = "none",
     workers: Workers = CORES,
     quiet: Quiet = False,
@@ -125,7 +128,9 @@ def rebuild(
     """
     from flows.rebuild import rebuild_dataset
 
-    found = rebuild_dataset(directory, out, root, engine, workers, quiet)
+    folders = {"weights": images, "controlnet": controlnet, "critic": critic}
+    given = {name: folder for name, folder in folders.items() if folder is not None}
+    found = rebuild_dataset(directory, out, root, engine, workers, quiet, given)
     for line in found.versions:
         typer.echo(f"version: {line}")
     if not found.differences:

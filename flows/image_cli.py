@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-images = typer.Typer(no_args_is_help=True, help="Critics of images.")
+images = typer.Typer(no_args_is_help=True, help="Images: critics, pipelines, ControlNets; drawing and checking.")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 @images.callback()
 def group() -> None:
-    """Critics of images."""
+    """Images: critics, pipelines, ControlNets; drawing and checking."""
 
 
 @images.command("train-critic")
@@ -106,3 +106,77 @@ def train_controlnet(
     from flows.image_training import train_controlnet as trained
 
     typer.echo(trained(base, root, out, control_recipe(recipe, tuple(changes or ())), Splits(split, held_out)))
+
+
+@images.command("sample")
+def sample(
+    weights: Annotated[Path, typer.Argument(help="A diffusers pipeline's folder, such as `train-base` writes.")],
+    root: Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root with photographs.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; new or empty.")],
+    controlnet: Annotated[Path | None, typer.Option(help="A ControlNet's folder, instead of the pipeline's.")] = None,
+    split: Annotated[str, typer.Option(help="The root's split.")] = "val",
+    frames: Annotated[int, typer.Option(min=1, help="So many frames, evenly over the split.")] = 16,
+    count: Annotated[
+        int, typer.Option("--images", min=1, help="Images a frame, with noise and words of their own.")
+    ] = 1,
+    extras: Annotated[
+        list[str] | None, typer.Option("--words", help="Draw from weather, time_of_day or camera; repeat.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Default: as the weights learned.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree.")] = 0,
+    changes: Changes = None,
+) -> None:
+    """Draw images of a root's frames, with their conditions, photographs and the VAE's reconstructions beside them.
+
+    \b
+    Examples:
+      occfactory images sample runs/images/weights data/runs/town --out runs/drawn --frames 100
+      occfactory images sample runs/images/weights data/runs/town --out runs/drawn --images 4 --words weather \\
+        --set synthesis.scheduler=dpm++ --set synthesis.steps=20 --set synthesis.guidance=3
+    """
+    from flows.image_samples import SamplesRecipe, sample_images, samples_recipe
+    from flows.recipes import apply_changes, validated
+
+    pairs: dict[str, object] = {} if size is None else dict(zip(("width_px", "height_px"), _size(size), strict=True))
+    fields = {"controlnet": controlnet, "frames": frames, "images": count, "seed": seed, "pairs": pairs}
+    recipe = samples_recipe(weights, root, split, **fields)
+    table = recipe.model_dump() | {"weights": weights, "controlnet": controlnet, "source": recipe.source}
+    if extras:
+        table["pairs"]["prompt"]["extras"] = tuple(extras)
+    apply_changes(table, tuple(changes or ()))
+    typer.echo(sample_images(validated(SamplesRecipe, table), out))
+
+
+@images.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="What `images sample` wrote, or a data set with images.")],
+    *,
+    critic: Annotated[Path, typer.Option(help="A folder that `images train-critic` wrote.")],
+    split: Annotated[str, typer.Option(help="Of a data set.")] = "val",
+    frames: Annotated[int | None, typer.Option(min=1, help="Of a data set: so many, evenly; default: all.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the scores as JSON.")] = None,
+) -> None:
+    """Score how far images keep their voxels' structure, by a critic, beside photographs and shuffled pairs.
+
+    \b
+    Examples:
+      occfactory images check runs/drawn --critic runs/critic
+      occfactory images check data/runs/town --critic runs/critic --frames 100
+    """
+    from flows.image_scores import check_folder, lines
+    from pipeline.scene.files import write_json
+
+    found = check_folder(folder, critic, split, frames)
+    if out is not None:
+        write_json(out, found)
+    typer.echo("\n".join(lines(found)))
+
+
+def _size(text: str) -> tuple[int, int]:
+    from pipeline.scene.errors import InputError
+
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError("--size", "WIDTHxHEIGHT in pixels, such as 384x128", repr(text))
+    return int(width), int(height)

@@ -146,6 +146,15 @@ class Synthesizer:
         return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.dtype)
 
 
+@torch.no_grad()
+def reconstruct(pipeline: Any, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """An image through the pipeline's VAE and back: the best that the pipeline could draw."""
+    vae = pipeline.vae
+    values = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
+    found = vae.decode(vae.encode(values).latent_dist.mean).sample[0].float().clamp(-1, 1)  # (3, h, w)
+    return np.round((found.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).astype(np.uint8)
+
+
 def check_words(tokenizer: Any, text: str) -> None:
     """A prompt must fit in length, and in words where the vocabulary is one of whole words. Raises InputError."""
     ids = tokenizer(text, truncation=False, verbose=False).input_ids

@@ -14,6 +14,7 @@ import pytest
 from flows.build import build_dataset
 from flows.export import export_dataset, export_recipe
 from flows.inspect import verify_dataset
+from flows.rebuild import rebuild_dataset
 from flows.recipes import BuildRecipe, load_recipe
 from flows.sources import draw
 from flows.ssc_accepted import accepted_frames
@@ -65,9 +66,14 @@ def test_images_are_drawn_and_told_of(built):
     assert manifest.recipe["images"]["weights_digest"]
 
 
-def test_the_same_bytes_with_two_workers(built, tmp_path):
-    build_dataset(recipe("images.rejected=keep"), tmp_path, "none", workers=2)
-    assert files_of(tmp_path) == files_of(built)
+def test_the_same_bytes_from_the_manifest_with_two_workers(built, tmp_path):
+    toy = toy_images()
+    with pytest.raises(InputError, match="--critic: expected the folder of the critic"):
+        rebuild_dataset(built, tmp_path, toy.root, images={"weights": toy.weights})
+    folders = {"weights": toy.weights, "critic": toy.critic}
+    found = rebuild_dataset(built, tmp_path, toy.root, "none", workers=2, images=folders)
+    assert found.differences == ()
+    assert files_of(tmp_path).keys() == files_of(built).keys()
 
 
 def test_the_same_bytes_after_a_kill(built, tmp_path):

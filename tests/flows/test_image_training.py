@@ -16,7 +16,7 @@ from pipeline.datasets.image_files import read_image
 from pipeline.images.base import read_card
 from pipeline.images.loading import find_pipeline, load_pipeline, source_digest
 from pipeline.scene.errors import InputError
-from tests.flows.toy_images import toy_images
+from tests.flows.toy_images import STEPS, toy_images
 from tests.images.stock import stock_pipeline
 
 
@@ -49,14 +49,14 @@ def test_a_base_is_a_plain_diffusers_pipeline_with_a_card():
     assert card["data"]["pairs"] == 6
     assert str(toy.root) not in json.dumps(card)
     pictures = sorted((toy.run / "control" / "pictures").iterdir())
-    assert [path.name for path in pictures] == ["step_00000010.png", "step_00000020.png"]
+    assert [path.name for path in pictures] == ["step_00000003.png", "step_00000006.png"]
     assert read_image(pictures[0]).shape == (2 * 20, 3 * 36, 3)
 
 
 def test_a_base_goes_on_after_its_vae(tmp_path):
     toy = toy_images()
     shutil.copytree(toy.run / "vae", tmp_path / "vae")
-    again = train_base(toy.root, tmp_path, base_recipe("tiny"))
+    again = train_base(toy.root, tmp_path, base_recipe("tiny", STEPS))
     assert source_digest(find_pipeline(again)) == source_digest(find_pipeline(toy.weights))
     checkpoint = next((tmp_path / "vae" / "checkpoints").iterdir()) / "model.safetensors"
     first = next((toy.run / "vae" / "checkpoints").iterdir()) / "model.safetensors"

@@ -12,6 +12,7 @@ from pipeline.images.config import FidelityConfig
 from tests.flows.street_root import write_street_root
 
 SIZE = (32, 16)
+STEPS = ("vae.train.steps=8", "control.train.steps=6", "control.train.validate_every=3")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def toy_images() -> ToyImages:
     root = write_street_root(folder / "root", train=6, val=10)
     fidelity = FidelityConfig(slack=0.99)
     train_critic(
-        root, folder / "critic", SIZE, splits=Splits(), toy=True, changes=("train.steps=40",), fidelity=fidelity
+        root, folder / "critic", SIZE, splits=Splits(), toy=True, changes=("train.steps=20",), fidelity=fidelity
     )
-    weights = train_base(root, folder / "base", base_recipe("tiny"))
+    weights = train_base(root, folder / "base", base_recipe("tiny", STEPS))
     return ToyImages(root, folder / "critic", weights, folder / "base")

@@ -1,0 +1,151 @@
+"""`occfactory images sample`: images of a root's frames through a trained pipeline, with all that judging them needs.
+
+OUT/images/SEQUENCE_FRAME_K.png   image K of a frame; its prompt and seed stand in samples.json
+OUT/{renders,semantics,depth}     what it was to show: SEQUENCE_FRAME.png
+OUT/{photographs,reconstructions} the frame's photograph, and what the pipeline's VAE makes of it: the ceiling
+OUT/rows.png                      the first frames: condition, images, photograph
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import Field
+
+from flows.image_pairs import ImagePairs, PairsConfig
+from flows.image_weights import pipeline_digest
+from flows.recipes import Config, SplitSource, validated
+from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_depth, write_label_image
+from pipeline.images.base import read_card
+from pipeline.images.conditioning import control_image
+from pipeline.images.config import SynthesisConfig, conditioning_channels
+from pipeline.images.loading import load_pipeline
+from pipeline.images.prompts import prompt
+from pipeline.images.synthesis import Synthesizer, reconstruct, scene_requests
+from pipeline.images.validation import row, write_png
+from pipeline.scene.errors import InputError
+from pipeline.scene.files import require_empty, write_json
+from pipeline.scene.records import View
+
+TABLE, ROWS = "samples.json", 16
+Image = UInt8[np.ndarray, "h w 3"]
+
+
+class SamplesRecipe(Config):
+    """Which images are drawn."""
+
+    source: SplitSource
+    weights: Path = Field(exclude=True)  # a pipeline's folder
+    controlnet: Path | None = Field(None, exclude=True)  # another ControlNet's folder than the pipeline's own
+    weights_digest: str  # SHA-256 of their contents
+    frames: int | None = Field(16, ge=1)  # evenly over the split; None: all
+    images: int = Field(1, ge=1)  # a frame
+    seed: int = Field(0, ge=0)  # the seed tree's root
+    pairs: PairsConfig  # size, control image and prompts
+    synthesis: SynthesisConfig = SynthesisConfig()
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A frame: what its images were to show, and the images by kind ("generated", "photograph", ...)."""
+
+    name: str
+    labels: UInt8[np.ndarray, "h w"]
+    depth: np.ndarray  # (h, w) [m]
+    images: Mapping[str, list[Image]]
+
+
+def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> SamplesRecipe:
+    """The recipe; size, control image and prompts are as the weights learned them, where their card tells.
+
+    fields: of SamplesRecipe; `pairs` may hold some of PairsConfig's alone. Raises InputError.
+    """
+    controlnet = fields.get("controlnet")
+    cards = [read_card(folder) or {} for folder in (controlnet and Path(controlnet).parent, weights) if folder]
+    pairs = next((card["recipe"]["pairs"] for card in cards if "pairs" in card.get("recipe", {})), {})
+    pairs = pairs | {name: value for name, value in fields.pop("pairs", {}).items() if value is not None}
+    if "width_px" not in pairs or "height_px" not in pairs:
+        raise InputError(weights, "a card that tells the images' size", "none", "give --size WIDTHxHEIGHT")
+    digest = pipeline_digest(weights, controlnet)
+    source = {"root": root, "split": split}
+    return validated(
+        SamplesRecipe, {**fields, "weights": weights, "weights_digest": digest, "pairs": pairs, "source": source}
+    )
+
+
+def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
+    """Draw and write; the picture of rows. Raises InputError, where it can before drawing."""
+    require_empty(out)
+    frames = ImagePairs(recipe.source, recipe.pairs)
+    size = (recipe.pairs.width_px, recipe.pairs.height_px)
+    channels = conditioning_channels(recipe.pairs.control)
+    pipeline = load_pipeline(recipe.weights, recipe.controlnet, conditioning_channels=channels, size=size)
+    synthesizer = Synthesizer(pipeline, recipe.synthesis)
+    table, rows = {}, []
+    for index in evenly(len(frames), recipe.frames):
+        name, view, photograph = "_".join(frames.frames[index]), frames.view(index), frames.photograph(index)
+        _write_condition(out, name, view, photograph, reconstruct(pipeline, photograph))
+        drawn = _draw(recipe, frames, synthesizer, index, view)
+        for k, (image, told) in enumerate(drawn):
+            write_png(out / "images" / f"{name}_{k}.png", image)
+            table[f"{name}_{k}"] = told
+        if len(rows) < ROWS:
+            rows.append(row(control_image(view, recipe.pairs.control), *(image for image, _ in drawn), photograph))
+    write_json(
+        out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
+    )
+    write_png(out / "rows.png", np.concatenate(rows))
+    return out / "rows.png"
+
+
+def evenly(length: int, count: int | None) -> list[int]:
+    """`count` indices over 0..length-1, all where there are no more."""
+    count = min(count or length, length)
+    return [k * length // count for k in range(count)]
+
+
+def _draw(
+    recipe: SamplesRecipe, frames: ImagePairs, synthesizer: Synthesizer, index: int, view: View
+) -> list[tuple[Image, dict[str, Any]]]:
+    def words(seed: int) -> tuple[str, str]:
+        return prompt(view, frames.taxonomy, recipe.pairs.prompt, seed)
+
+    control = control_image(view, recipe.pairs.control)
+    requests = scene_requests(control, words, build_seed=recipe.seed, sample=index, images=recipe.images)
+    told = [{"prompt": one.prompt, "negative": one.negative, "seed": one.seed} for one in requests]
+    return list(zip(synthesizer.images(requests), told, strict=True))
+
+
+def _write_condition(out: Path, name: str, view: View, photograph: Image, reconstruction: Image) -> None:
+    for kind, image in (("renders", view.rgb), ("photographs", photograph), ("reconstructions", reconstruction)):
+        write_png(out / kind / f"{name}.png", image)
+    write_label_image(out / "semantics" / f"{name}.png", view.semantics)
+    write_depth(out / "depth" / f"{name}.png", view.depth)
+
+
+def read_samples(folder: Path) -> tuple[str, Iterator[Judged]]:
+    """The taxonomy's name, and what `sample_images` wrote, frame by frame. Raises InputError."""
+    try:
+        table = json.loads((folder / TABLE).read_text())
+        names, taxonomy = list(table["images"]), str(table["taxonomy"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(folder / TABLE, "what `occfactory images sample` wrote", str(error)) from None
+    return taxonomy, (
+        _read_sample(folder, frame, names) for frame in dict.fromkeys(n.rpartition("_")[0] for n in names)
+    )
+
+
+def _read_sample(folder: Path, frame: str, names: list[str]) -> Judged:
+    kinds = {"photograph": "photographs", "reconstruction": "reconstructions", "render": "renders"}
+    images = {kind: [read_image(folder / place / f"{frame}.png")] for kind, place in kinds.items()}
+    images["generated"] = [
+        read_image(folder / "images" / f"{name}.png") for name in names if name.rpartition("_")[0] == frame
+    ]
+    labels = read_label_image(folder / "semantics" / f"{frame}.png")
+    return Judged(frame, labels, read_depth(folder / "depth" / f"{frame}.png"), images)
