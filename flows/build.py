@@ -17,8 +17,10 @@ from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, GeneratorSource, SplitSource
+from flows.report import write_report
 from flows.shards import WORK, Plan, Result, Stage, read_record
 from flows.sources import open_source, source_grid, source_length
+from flows.ssc_step import check_ssc, run_ssc
 from flows.stages import files_stage, images_stage, is_dropped, masks_stage, scenes_stage, views_stage
 from flows.timing import TimingLog
 from flows.viewing import cameras_of, nominal_calibration
@@ -34,7 +36,7 @@ STAGES = (
         "scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads", "images_per_scene")
     ),
     Stage("masks", 1, masks_stage, reads=()),
-    Stage("views", 1, views_stage, reads=("views", "sequences")),
+    Stage("views", 1, views_stage, reads=("views", "sequences", "val_share", "test_share")),
     Stage("images", 2, images_stage, reads=("images",)),
     Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),
 )
@@ -56,6 +58,7 @@ def build_dataset(
     (IncompleteError: shards that kept failing; without a manifest then, and the next run goes on).
     """
     check_images(recipe)
+    check_ssc(recipe)
     plan = Plan("build", stages_of(recipe), recipe, Path(out), shard_count(recipe))
     chosen = chosen_shards(plan, options)
     timing = TimingLog(plan.out, workers, recipe.threads)
@@ -70,8 +73,10 @@ def build_dataset(
 
     with PlanProgress(plan, quiet, as_json, len(chosen)) as progress:
         run_plan(plan, engine, workers, on_result, finish, options)
-        if options.shards is None:
-            _report(plan.out, timing)
+    if options.shards is None:
+        run_ssc(recipe, plan.out, engine, timing, quiet or as_json, options)
+        with timing.step("report"):
+            write_report(plan.out, shown=recipe.gallery_samples)
     built = f"shards {chosen.start}:{chosen.stop}" if options.shards else f"{source_length(recipe)} samples"
     progress.report(f"{plan.out}: {built}")
     return plan.out / MANIFEST_NAME
@@ -81,13 +86,6 @@ def stages_of(recipe: BuildRecipe) -> tuple[Stage, ...]:
     """The stages, those on a GPU, if there is one, known as such."""
     on_gpu = {"scenes": isinstance(recipe.source, GeneratorSource), "images": recipe.images.kind != "render"}
     return tuple(replace(stage, gpu=on_gpu.get(stage.name, False)) for stage in STAGES)
-
-
-def _report(out: Path, timing: TimingLog) -> None:
-    from flows.report import write_report  # imports torch, which many a build has no need of until here
-
-    with timing.step("report"):
-        write_report(out)
 
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
@@ -110,7 +108,7 @@ def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
     files.append(_write_statistics(plan.out))
     files += write_image_statistics(plan.out, [sample.provenance for sample in drawn])
     manifest = Manifest(
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json", exclude=set(recipe.REPORTED)),
         recipe_digest=recipe.digest(),
         build_seed=recipe.seed,
         inputs={"source": digest_of([sample.provenance for sample in drawn])},
@@ -128,10 +126,8 @@ def _sample_record(plan: Plan, recipe: BuildRecipe, index: int) -> SampleRecord:
 
 
 def _write_layout(recipe: BuildRecipe, out: Path, places: list[Place]) -> list[str]:
-    source = recipe.source
-    splits = {"train": sorted({place.sequence for place in places})}
-    if isinstance(source, SplitSource):
-        splits = {source.split: list(dict.fromkeys(place.sequence for place in places))}
+    names = dict.fromkeys(place.split for place in places)
+    splits = {name: list(dict.fromkeys(p.sequence for p in places if p.split == name)) for name in names}
     return write_layout(out, source_grid(recipe), splits)
 
 

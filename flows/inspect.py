@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from flows.consistency import contradictions
-from flows.report import REPORT
 from flows.shards import WORK
 from pipeline.datasets.formats import detect
 from pipeline.datasets.manifest import Manifest, read_manifest, verify_files
 from pipeline.datasets.statistics import Statistics, dataset_statistics
+from pipeline.report.report import FOLDER as REPORT
 from pipeline.scene.taxonomy import EMPTY, Taxonomy
 
 REFERENCE = "semantic_kitti"  # the dataset whose valid and occupied shares are known

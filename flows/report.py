@@ -31,11 +31,10 @@ from flows.shards import WORK
 from flows.timing import LOG_NAME, Timing, read_timing
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root
-from pipeline.report.report import PAGE, VIEWER, Report, write_report_page
+from pipeline.report.report import FOLDER, PAGE, VIEWER, Report, write_report_page
 from pipeline.scene.files import write_json
 
-REPORT = "report"
-SHOWN = 8  # samples on the page, where the recipe doesn't say
+SHOWN = 8  # samples on the page, unless the recipe says otherwise
 WORST = 4  # samples a check
 SSC_TABLE, SSC_FOLDER = "ssc.json", f"{WORK}/ssc"
 
@@ -45,12 +44,13 @@ def write_report(
     real: Path | None = None,
     scenes: Path | None = None,
     ssc: Path | None = None,
+    shown: int = SHOWN,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write a finished build's report, whole; its page.
 
-    real: a root to hold the classes against; scenes: an evaluate-scenes table.json; ssc: an `ssc protocols` one.
-    Raises InputError.
+    real: a root to hold the classes against; scenes: an evaluate-scenes table.json; ssc: an `ssc protocols` one; shown:
+    samples on the page, evenly spaced. Raises InputError.
     """
     directory = Path(directory)
     manifest, root = read_manifest(directory), open_root(directory)
@@ -60,7 +60,7 @@ def write_report(
         table = _kept_ssc(directory, folder)
         rendered = (manifest.recipe.get("images") or {}).get("kind", "render") == "render"
         album = Album(root, folder, rendered)
-        names = evenly([sample.name for sample in found], int(manifest.recipe.get("gallery_samples", SHOWN)))
+        names = evenly([sample.name for sample in found], shown)
         if names:
             album.write_viewer(names, str(manifest.recipe.get("name", directory.name)))
         told = {sample.name: _sample_note(sample) for sample in found}
@@ -89,7 +89,7 @@ def write_report(
             links=_links(directory, folder, manifest, timing, table),
         )
         write_report_page(folder, page)
-    return directory / REPORT / PAGE
+    return directory / FOLDER / PAGE
 
 
 SUBTITLE = "Semantic voxel scenes with their views, as a SemanticKITTI-layout dataset."
@@ -103,15 +103,15 @@ def _new_folder(directory: Path) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
-    if (directory / REPORT).exists():
-        os.replace(directory / REPORT, old)
-    os.replace(new, directory / REPORT)
+    if (directory / FOLDER).exists():
+        os.replace(directory / FOLDER, old)
+    os.replace(new, directory / FOLDER)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _kept_timing(directory: Path, folder: Path) -> Timing | None:
     """The work folder's notes of times, or those that lay beside the last report; copied beside the new one."""
-    for path in (directory / WORK / LOG_NAME, directory / REPORT / LOG_NAME):
+    for path in (directory / WORK / LOG_NAME, directory / FOLDER / LOG_NAME):
         if (found := read_timing(path)) is not None:
             shutil.copyfile(path, folder / LOG_NAME)
             return found
@@ -120,7 +120,7 @@ def _kept_timing(directory: Path, folder: Path) -> Timing | None:
 
 def _kept_ssc(directory: Path, folder: Path) -> dict[str, Any] | None:
     """The SSC step's table and pictures, copied beside the page."""
-    for place in (directory / SSC_FOLDER, directory / REPORT):
+    for place in (directory / SSC_FOLDER, directory / FOLDER):
         table = read_ssc(place / SSC_TABLE)
         if table is not None:
             table["pictures"] = [row for row in table.get("pictures", []) if (place / str(row["file"])).is_file()]

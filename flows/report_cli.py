@@ -25,6 +25,7 @@ def report(
     ssc: Annotated[
         Path | None, typer.Option(metavar="TABLE.json", help="What the data is worth, as `ssc protocols` writes it.")
     ] = None,
+    shown: Annotated[int, typer.Option(min=0, max=100, help="Samples on the page, evenly spaced.")] = 8,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Write a build's report again: DIR/report/index.html, a page to open from disk. Every build ends with one.
@@ -38,5 +39,5 @@ def report(
     from flows.ssc_score import told
 
     with told("reading samples", quiet) as progress:
-        page = write_report(directory, real, scenes, ssc, progress)
+        page = write_report(directory, real, scenes, ssc, shown, progress)
     typer.echo(page)

@@ -12,9 +12,9 @@ from pipeline.datasets.image_files import image_size
 from pipeline.report.evaluation import Table
 from pipeline.report.report import Picture, Section
 from pipeline.scene.errors import InputError
-from ssc_eval.metrics import ALL, IN_VIEW
 
 SCORES = {"IoU": "iou", "precision": "precision", "recall": "recall", "mIoU": "miou", "mIoU of present": "miou_present"}
+ALL, IN_VIEW = "all", "in view"  # regions, as ssc_eval.metrics calls them; importing it takes torch
 WHAT = "the table of a build's SSC step"
 LARGEST = 1 << 26  # bytes
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from flows.evaluate_report import MEASURES, number
 from flows.report_samples import Measured
 from flows.timing import Timing
 from pipeline.datasets.checked_files import read_json
@@ -20,7 +19,6 @@ from pipeline.report.evaluation import Table
 from pipeline.report.report import ClassRow, ClassTable, Section
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import EMPTY, Taxonomy
-from ssc_eval.protocol_table import SHOWN, TITLES
 
 LARGEST_TABLE = 1 << 26  # bytes
 TRAIN = "train"
@@ -184,6 +182,8 @@ def _recall_rows(samples: Sequence[Measured]) -> list[list[str]]:
 
 def scene_section(path: Path) -> Section:
     """An evaluate-scenes table.json: measures of each set, and counts beside real ones. Raises InputError."""
+    from flows.evaluate_report import MEASURES
+
     table = _read(path, "evaluate-scenes' table.json", ("rows", "counts"))
     try:
         rows, counts = table["rows"], table["counts"]
@@ -221,11 +221,15 @@ def _measure(row: Mapping[str, Any], key: str) -> str:
 
 
 def _number(value: object) -> str:
+    from flows.evaluate_report import number
+
     return number(float(value)) if isinstance(value, int | float) else "-"
 
 
 def protocol_tables(path: Path) -> list[Table]:
     """`ssc protocols`' table.json, a table a protocol, in percent. Raises InputError."""
+    from ssc_eval.protocol_table import SHOWN, TITLES
+
     table = _read(path, "table.json of `occfactory ssc protocols`", ("rows", "facts"))
     try:
         rows = table["rows"]
@@ -235,7 +239,7 @@ def protocol_tables(path: Path) -> list[Table]:
                 TITLES.get(name, name),
                 "",
                 ["arm", *SHOWN, "seeds"],
-                [_protocol_row(row) for row in rows if row["protocol"] == name],
+                [_protocol_row(row, SHOWN) for row in rows if row["protocol"] == name],
             )
             for name in names
         ]
@@ -244,13 +248,13 @@ def protocol_tables(path: Path) -> list[Table]:
     return found
 
 
-def _protocol_row(row: Mapping[str, Any]) -> list[str]:
+def _protocol_row(row: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
     if not row["done"]:
-        return [row["arm"], *(["not run"] * len(SHOWN)), f"0 of {len(row['seeds'])}"]
-    spread = {name: row["spread"].get(name) for name in SHOWN}
+        return [row["arm"], *(["not run"] * len(measures)), f"0 of {len(row['seeds'])}"]
+    spread = {name: row["spread"].get(name) for name in measures}
     figures = [
         f"{100 * row['mean'][name]:.2f}" + ("" if spread[name] is None else f" ± {100 * spread[name]:.2f}")
-        for name in SHOWN
+        for name in measures
     ]
     return [row["arm"], *figures, f"{len(row['done'])} of {len(row['seeds'])}"]
 

@@ -37,7 +37,7 @@ def datasets(real: Path, synthetic: Sequence[Path], out: Path, split: str) -> Da
 
 def _data(root: KittiRoot, splits: Sequence[str]) -> Data:
     frames = chosen_frames(root, Source(root=root.path, split=TRAIN), 0)
-    return Data(root=root.path, digest=_content(root, splits), frames=len(frames))
+    return Data(root=root.path, digest=content(root, splits), frames=len(frames))
 
 
 def _synthetic(root: KittiRoot, out: Path) -> Data:
@@ -61,7 +61,7 @@ def _renders(root: KittiRoot) -> str:
     return "beside" if path.parent.name == RENDERS else "images"
 
 
-def _content(root: KittiRoot, splits: Sequence[str]) -> str:
+def content(root: KittiRoot, splits: Sequence[str]) -> str:
     """A digest of a dataset: of its manifest, which hashes every file, else of its labels' and images' sizes."""
     if (root.path / MANIFEST_NAME).exists():
         return sha256_file(root.path / MANIFEST_NAME)

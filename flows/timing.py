@@ -29,11 +29,11 @@ class TimingLog:
         self._about = {"run": uuid.uuid4().hex[:12], "workers": workers, "threads": threads, "machine": machine()}
         self._began, self._worked = time.perf_counter(), False
 
-    def __call__(self, result: Result) -> None:
-        """Note a job, unless it was found done."""
+    def __call__(self, result: Result, threads: int | None = None) -> None:
+        """Note a job, unless it was found done. threads: None: those of the build's jobs."""
         if not result.skipped:
             self._worked = True
-            self._note(result.stage, result.shard, result.seconds, self._about["threads"])
+            self._note(result.stage, result.shard, result.seconds, threads or self._about["threads"])
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

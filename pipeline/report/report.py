@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.report.evaluation import Table
 from pipeline.scene.files import write_atomic
 
-PAGE, VIEWER = "index.html", "viewer.html"
+FOLDER, PAGE, VIEWER = "report", "index.html", "viewer.html"  # ROOT/report/index.html
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """A build's report in a real browser, from disk, at a desktop's and a phone's width."""
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,27 +34,28 @@ def test_pictures_are_shown_and_the_viewer_turns(index: Path, page, width: int, 
     box = page.box("iframe")
     assert box["y"] >= 0
     assert box["width"] > 0.9 * width
-    seen = drawn(page)
+    before = until(page, lambda picture: colourful(picture) > 0.02)
     start = (box["x"] + 0.3 * box["width"], box["y"] + 0.35 * box["height"])
-    before = seen
     page.drag(start, (start[0] + 60, start[1] + 30))
-    for _ in range(100):
-        seen = page.picture("iframe")
-        if (np.abs(seen.astype(int) - before) > 8).any(-1).mean() > 0.02:
-            break
-    else:
-        raise AssertionError("the viewer didn't turn")
+    until(page, lambda picture: (np.abs(picture.astype(int) - before) > 8).any(-1).mean() > 0.01)
     assert page.errors == []
     assert all(url.startswith(index.parents[1].as_uri()) for url in page.requests)
     assert any(re.search(r"viewer\.html#scene-1$", str(link)) for link in Page(index).links)
 
 
-def drawn(page) -> np.ndarray:
-    """The viewer's picture once its scene is drawn: many colours in its middle."""
-    for _ in range(400):
-        picture = page.picture("iframe")
-        height = picture.shape[0]
-        middle = picture[height // 5 : height // 2]
-        if (np.ptp(middle.astype(int), axis=-1) > 60).mean() > 0.02:
+def colourful(picture: np.ndarray) -> float:
+    """The share of strong colours, as classes have and the page doesn't."""
+    return float((np.ptp(picture.astype(int), axis=-1) > 60).mean())
+
+
+def until(page, looks: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """The viewer's stage, the upper part of its frame, once it looks so."""
+    for _ in range(60):
+        whole, box = page.picture(), page.box("iframe")
+        scale = whole.shape[1] / page.run("innerWidth")
+        rows = slice(*(round(scale * (box["y"] + part * box["height"])) for part in (0.25, 0.5)))
+        picture = whole[rows, : round(0.7 * whole.shape[1])]
+        if looks(picture):
             return picture
-    raise AssertionError("the viewer drew nothing")
+        time.sleep(0.5)
+    raise AssertionError("the viewer didn't come to look as it should")
