@@ -68,7 +68,7 @@ def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> Samp
     """
     controlnet = fields.get("controlnet")
     cards = [read_card(folder) or {} for folder in (controlnet and Path(controlnet).parent, weights) if folder]
-    pairs = next((card["recipe"]["pairs"] for card in cards if "pairs" in card.get("recipe", {})), {})
+    pairs: dict[str, Any] = next((card["recipe"]["pairs"] for card in cards if "pairs" in card.get("recipe", {})), {})
     pairs = pairs | {name: value for name, value in fields.pop("pairs", {}).items() if value is not None}
     if "width_px" not in pairs or "height_px" not in pairs:
         raise InputError(weights, "a card that tells the images' size", "none", "give --size WIDTHxHEIGHT")
@@ -87,7 +87,8 @@ def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
     channels = conditioning_channels(recipe.pairs.control)
     pipeline = load_pipeline(recipe.weights, recipe.controlnet, conditioning_channels=channels, size=size)
     synthesizer = Synthesizer(pipeline, recipe.synthesis)
-    table, rows = {}, []
+    table: dict[str, Any] = {}
+    rows: list[Image] = []
     for index in evenly(len(frames), recipe.frames):
         name, view, photograph = "_".join(frames.frames[index]), frames.view(index), frames.photograph(index)
         _write_condition(out, name, view, photograph, reconstruct(pipeline, photograph))

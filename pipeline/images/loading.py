@@ -123,8 +123,10 @@ def load_pipeline(
 
 
 def _without_controlnet(source: Source) -> Source:
-    parts = (source.folders, source.configs, source.classes)
-    return Source(source.subject, *({k: v for k, v in table.items() if k != "controlnet"} for table in parts))
+    folders = {name: folder for name, folder in source.folders.items() if name != "controlnet"}
+    configs = {name: config for name, config in source.configs.items() if name != "controlnet"}
+    classes = {name: kind for name, kind in source.classes.items() if name != "controlnet"}
+    return Source(source.subject, folders, configs, classes)
 
 
 def source_digest(source: Source) -> str:
