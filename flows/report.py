@@ -66,7 +66,7 @@ def write_report(
         told = {sample.name: _sample_note(sample) for sample in found}
         sections = [
             None if scenes is None else scene_section(scenes),
-            image_section(found),
+            image_section(found, len(manifest.dropped)),
             ssc_section(table, folder, ssc),
         ]
         page = Report(
@@ -143,6 +143,7 @@ def _tiles(
             (duration(timing.core_s / max(len(found), 1)), "of one core a sample"),
         ]
     marks = [sample.image["accepted"] for sample in found if isinstance(sample.image.get("accepted"), bool)]
+    marks += [False for _ in manifest.dropped]
     if marks:
         tiles.append((f"{100 * sum(marks) / len(marks):.0f} %", "accepted by the structure check"))
     for test in (table or {}).get("tests", [])[:1]:

@@ -148,8 +148,11 @@ def _ratio(here: float, there: float) -> str:
     return f"{here / there:.2f}" if math.isfinite(there) and there > 0 else "-"
 
 
-def image_section(samples: Sequence[Measured]) -> Section | None:
-    """How images kept to their voxels, where the build checked them: accepted, draws, the critic's scores."""
+def image_section(samples: Sequence[Measured], dropped: int = 0) -> Section | None:
+    """How images kept to their voxels, where the build checked them: accepted, draws, the critic's scores.
+
+    dropped: how many others were left out of the build.
+    """
     checked = [sample for sample in samples if isinstance(sample.image.get("accepted"), bool)]
     figures = {"mIoU": "miou", "depth error": "depth_error", "draws": "attempts"}
     rows = []
@@ -161,7 +164,8 @@ def image_section(samples: Sequence[Measured]) -> Section | None:
     if not (checked or rows):
         return None
     kept = sum(sample.image["accepted"] for sample in checked)
-    note = f"The structure check accepted {kept} of {len(checked)} samples." if checked else ""
+    note = f"The structure check accepted {kept} of {len(checked) + dropped} samples." if checked else ""
+    note += f" The {dropped} without an accepted draw are left out." if dropped else ""
     tables = [Table("The critic's scores", "", ["score", "samples", "mean", "5 %", "median", "95 %"], rows)]
     recalls = _recall_rows(samples)
     heads = ["class", "samples", "mean recall"]
