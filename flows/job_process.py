@@ -20,7 +20,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from flows.shards import WORK, Plan, Result, run_job
+from flows.shards import WORK, Plan, Result, limit_threads, run_job
 from pipeline.scene.errors import InputError
 
 START_S = 600.0  # within which a process must have imported what a job needs; its time limit counts from then
@@ -134,8 +134,9 @@ def main(channel_number: int, parent: int) -> None:
     end_with_parent(parent)
     while True:
         try:
-            job = pickle.loads(channel.recv_bytes())
+            plan, stage_index, shard = pickle.loads(channel.recv_bytes())
         except EOFError:
             return
+        limit_threads(plan.recipe.threads)  # imports, which are none of the job's time
         channel.send("begun")
-        channel.send(_outcome(*job))
+        channel.send(_outcome(plan, stage_index, shard))

@@ -129,7 +129,7 @@ def run_job(plan: Plan, stage_index: int, shard: int) -> Result:
         return Result(stage.name, shard, 0.0, skipped=True, whole=True)
     if stage_index != last and is_done(plan, stage_index, shard):
         return Result(stage.name, shard, 0.0, skipped=True)
-    _limit_threads(plan.recipe.threads)
+    limit_threads(plan.recipe.threads)
     files = record_files(plan.out, stage.run(plan.recipe, plan.out, shard))
     record = {"identity": identity(plan, stage_index, shard), "files": [file.model_dump() for file in files]}
     write_json(record_path(plan, stage.name, shard), record)
@@ -146,7 +146,8 @@ def drop_intermediate(plan: Plan, shard: int) -> None:
         record_path(plan, stage.name, shard).unlink(missing_ok=True)
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Hold the libraries that stages use to so many threads, as the bytes may depend on it."""
     import cv2
     import numba
 
