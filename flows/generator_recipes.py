@@ -41,7 +41,7 @@ def _training() -> TrainConfig:
 
 def _fine(depth: int) -> StageConfig:
     """A network at full resolution: 4x4x16 voxels a token, more than its 128 channels carry unchanged."""
-    return StageConfig(patch=4, depth=depth, own_evidence=True, near_blocks=3, loss_share=0.25, training=_training())
+    return StageConfig(patch=4, depth=depth, own_evidence=True, loss_share=0.25, training=_training())
 
 
 def comp_d3pm() -> CompConfig:

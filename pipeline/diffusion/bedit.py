@@ -5,10 +5,6 @@ one token's footprint, all heights, become that token's channels; volumes are co
 in and logits come out *folded*, (B, I, J, V): I x J tokens of V voxels each, so no large array is ever transposed.
 Blocks are DiT's (arXiv 2212.09748): adaLN-zero, affine-free norms, zero-initialised last layer; positions are 2D
 sin-cos, so the same weights take any number of tokens. Norms stay in float32 under bf16 autocast.
-
-A token of more voxels than its channels carry draws shapes that don't fit its neighbours': cars came in pieces of a
-token's size. `Near` is our addition for such tokens: convolutions over quarters of tokens, which see x_t itself and
-what the tokens know, and whose logits are added to the tokens'.
 """
 
 from __future__ import annotations
@@ -86,7 +82,6 @@ class BEDiT(nn.Module):
         width: int,
         depth: int,
         channels: int,
-        near_blocks: int = 0,
         recompute: bool = False,
     ):
         super().__init__()
@@ -98,9 +93,6 @@ class BEDiT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.leave = zero(nn.Linear(width, inputs[0].voxels * classes))
-        self.near = None
-        if near_blocks:
-            self.near = Near(inputs[0], classes, channels=channels, width=width, blocks=near_blocks)
 
     def forward(
         self, t: Int[Tensor, "b"], *volumes: Int[Tensor, "b i j _v"], chosen: Int[Tensor, "c"] | None = None
@@ -117,81 +109,8 @@ class BEDiT(nn.Module):
         weight, bias = self.leave.weight.view(-1, self.classes, d), self.leave.bias.view(-1, self.classes)
         if chosen is not None:
             weight, bias = weight[chosen], bias[chosen]
-        x = modulated(self.norm, x, shift, scale)
-        logits = nn.functional.linear(x, weight.flatten(0, 1), bias.flatten()).view(b, i, j, -1, self.classes)
-        if self.near is None:
-            return logits
-        return logits + self.near(embedded[0], x.view(b, i, j, d), time, chosen)
-
-
-class NearBlock(nn.Module):
-    """x += gate * mix(gelu(convolution 3x3(norm(x) (1 + scale) + shift))): adaLN-zero as in `Block`."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.convolution = nn.Conv2d(width, width, 3, padding=1)
-        self.mix = nn.Linear(width, width)
-        self.modulation = zero(nn.Linear(width, 3 * width))
-
-    def forward(self, x: Float[Tensor, "b x y d"], time: Float[Tensor, "b d"]) -> Float[Tensor, "b x y d"]:
-        shift, scale, gate = self.modulation(time)[:, None, None].chunk(3, dim=-1)
-        near = modulated(self.norm, x, shift, scale).permute(0, 3, 1, 2)  # channels stay last in memory
-        near = self.convolution(near).permute(0, 2, 3, 1)
-        return x + gate * self.mix(nn.functional.gelu(near, approximate="tanh"))
-
-
-class Near(nn.Module):
-    """Logits of a token's voxels from its quarters and their neighbours, to be added to the token's own.
-
-    Starts at zero, so a trained network may be given it and be trained on. Tokens are of an even number of columns.
-    """
-
-    def __init__(self, volume: Volume, classes: int, *, channels: int, width: int, blocks: int):
-        super().__init__()
-        (p, q), self.classes = volume.patch, classes
-        self.part, voxels = (p // 2, q // 2, volume.height), volume.voxels // 4
-        self.enter, self.token = nn.Linear(voxels * channels, width), nn.Linear(width, 4 * width)
-        self.blocks = nn.ModuleList(NearBlock(width) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.leave = zero(nn.Linear(width, voxels * classes))
-
-    def forward(
-        self,
-        embedded: Float[Tensor, "b i j vc"],
-        tokens: Float[Tensor, "b i j d"],
-        time: Float[Tensor, "b d"],
-        chosen: Int[Tensor, "c"] | None = None,
-    ) -> Float[Tensor, "b i j v k"]:
-        """chosen: as `quarters` makes it of some voxels of a quarter."""
-        (p, q, _), (b, i, j, _) = self.part, embedded.shape
-        x = embedded.view(b, i, j, 2, p, 2, q, -1).permute(0, 1, 3, 2, 5, 4, 6, 7)  # b i 2 j 2 p q zc
-        told = self.token(tokens).view(b, i, j, 2, 2, -1).transpose(2, 3)  # b i 2 j 2 d
-        x = self.enter(x.reshape(b, 2 * i, 2 * j, -1)) + told.reshape(b, 2 * i, 2 * j, -1)
-        for block in self.blocks:
-            x = block(x, time)
-        x = self.norm(x).view(b, i, 2, j, 2, -1).transpose(2, 3)  # b i j 2 2 d
-        if chosen is None:
-            logits = self.leave(x).view(b, i, j, 2, 2, p, q, -1).transpose(4, 5)
-            return logits.reshape(b, i, j, -1, self.classes)
-        weight, bias = self.leave.weight.view(-1, self.classes, x.shape[-1]), self.leave.bias.view(-1, self.classes)
-        mine = self._of_quarter(chosen[: len(chosen) // 4])
-        logits = nn.functional.linear(x, weight[mine].flatten(0, 1), bias[mine].flatten())
-        return logits.view(b, i, j, -1, self.classes)  # quarter by quarter
-
-    def _of_quarter(self, voxels: Int[Tensor, "c"]) -> Int[Tensor, "c"]:
-        """Voxels of a token's first quarter as voxels of a quarter."""
-        _, q, z = self.part
-        row, rest = voxels // (2 * q * z), voxels % (2 * q * z)
-        return row * q * z + rest
-
-
-def quarters(chosen: Int[Tensor, "c"], volume: Volume) -> Int[Tensor, "4*c"]:
-    """Voxels of a quarter of a token as voxels of the token, in each of its quarters in turn."""
-    (p, q), z = volume.patch, volume.height
-    row, rest = chosen // (q // 2 * z), chosen % (q // 2 * z)
-    starts = [(a * (p // 2) * q + c * (q // 2)) * z for a in (0, 1) for c in (0, 1)]
-    return torch.cat([start + row * q * z + rest for start in starts])
+        logits = nn.functional.linear(modulated(self.norm, x, shift, scale), weight.flatten(0, 1), bias.flatten())
+        return logits.view(b, i, j, -1, self.classes)
 
 
 def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.diffusion import d3pm
-from pipeline.diffusion.bedit import BEDiT, Volume, fold, quarters, unfold
+from pipeline.diffusion.bedit import BEDiT, Volume, fold, unfold
 from pipeline.diffusion.sampling import categorical, uniform_rows
 from pipeline.diffusion.schedules import ScheduleKind, pairs, respaced
 from pipeline.learning.config import TrainConfig
@@ -49,7 +49,6 @@ class StageConfig(BaseModel):
         1.0  # of the voxels, drawn anew each step, on which the loss is taken
     )
     own_evidence: bool = False  # add log q(x_t | x_0) of each voxel to its logits, for tokens too narrow to carry it
-    near_blocks: Annotated[int, Field(ge=0)] = 0  # of convolutions over quarters of tokens, for such tokens too
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
     compile: bool = False  # torch.compile network and loss in training, a fifth faster on a CPU; needs a C++ compiler
     training: TrainConfig
@@ -60,12 +59,6 @@ class StageConfig(BaseModel):
         if width % (32 if width > 32 else 4):
             raise ValueError("width must be a multiple of 32, or of 4 up to 32")
         return width
-
-    @model_validator(mode="after")
-    def _tokens_have_quarters(self) -> Self:
-        if self.near_blocks and self.patch % 2:
-            raise ValueError("near_blocks needs an even patch")
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +112,7 @@ class Stage:
         self.process = d3pm.process_of(config.process, config.schedule, classes, config.steps)
         self.patch = _patch(config.patch, shape, shape)
         self.patches = [_patch(config.patch, shape, other) for other in conditions]
-        self._volume = Volume(self.process.states, shape[2], self.patch)
-        volumes = [self._volume]
+        volumes = [Volume(self.process.states, shape[2], self.patch)]
         if config.self_condition:
             volumes.append(Volume(classes + 1, shape[2], self.patch))  # its last state: no estimate yet
         volumes += [Volume(classes, s[2], p) for s, p in zip(conditions, self.patches, strict=True)]
@@ -132,7 +124,6 @@ class Stage:
                 width=config.width,
                 depth=config.depth,
                 channels=config.channels,
-                near_blocks=config.near_blocks,
                 recompute=config.recompute,
             )
 
@@ -173,10 +164,8 @@ class Stage:
         return (place / rows * T).long().clamp_(max=T - 1) + 1
 
     def _chosen(self, voxels: int, generator: torch.Generator) -> Int64[Tensor, "c"]:
-        alike = 4 if self.config.near_blocks else 1  # quarters of a token
-        count = max(1, round(voxels / alike * self.config.loss_share))
-        drawn = torch.randperm(voxels // alike, generator=generator, device=generator.device)[:count].sort().values
-        return quarters(drawn, self._volume) if self.config.near_blocks else drawn
+        count = max(1, round(voxels * self.config.loss_share))
+        return torch.randperm(voxels, generator=generator, device=generator.device)[:count].sort().values
 
     def _estimate(
         self, model: nn.Module, t: Tensor, x_t: Tensor, conditions: list[Tensor], generator: torch.Generator

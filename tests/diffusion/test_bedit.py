@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.diffusion.bedit import BEDiT, Block, Volume, fold, frequencies, positions, quarters, unfold
+from pipeline.diffusion.bedit import BEDiT, Block, Volume, fold, frequencies, positions, unfold
 
 K = 5
 INPUTS = (Volume(K, 3, (2, 1)), Volume(K + 1, 2, (1, 3)))  # a condition of its own shape on the same token grid
@@ -179,52 +179,3 @@ def test_bf16_blocks_keep_norms_in_float32() -> None:
 @pytest.mark.parametrize("tokens", [(1, 1), (5, 1), (3, 4)])
 def test_the_same_weights_take_any_token_grid(tokens: tuple[int, int]) -> None:
     assert lively(network())(torch.tensor([2, 2]), *volumes(tokens)).shape == (2, *tokens, 6, K)
-
-
-EVEN = Volume(K, 3, (4, 6))  # a token that has quarters
-
-
-def near_network(blocks: int) -> BEDiT:
-    torch.manual_seed(1)
-    return BEDiT((EVEN,), K, width=32, depth=1, channels=4, near_blocks=blocks)
-
-
-def test_quarters_by_hand() -> None:
-    columns = torch.arange(4 * 6 * 3).view(4, 6, 3)  # voxels of a token, as `fold` numbers them
-    expected = [columns[a : a + 2, b : b + 3].flatten()[[1, 4, 17]] for a in (0, 2) for b in (0, 3)]
-    assert torch.equal(quarters(torch.tensor([1, 4, 17]), EVEN), torch.cat(expected))
-
-
-def test_chosen_voxels_of_quarters_are_a_part_of_all() -> None:
-    model, t = lively(near_network(2)), torch.tensor([3, 50])
-    x = torch.randint(0, K, (2, 3, 2, EVEN.voxels))
-    chosen = quarters(torch.tensor([0, 5, 7, 17]), EVEN)
-    torch.testing.assert_close(model(t, x, chosen=chosen), model(t, x)[:, :, :, chosen])
-
-
-def test_convolutions_over_quarters_start_at_zero() -> None:
-    x = torch.randint(0, K, (1, 2, 2, EVEN.voxels))
-    model = near_network(2)
-    with torch.no_grad():
-        model.leave.weight.normal_()
-        with_near = model(torch.tensor([9]), x)
-        model.near = None
-        assert torch.equal(with_near, model(torch.tensor([9]), x))
-
-
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_convolutions_see_as_many_quarters_as_they_have_blocks(blocks: int) -> None:
-    """A voxel changes the logits of the quarters within `blocks` of its own, in the plane, and of no others."""
-    near = lively(near_network(blocks)).near
-    assert near is not None
-    tokens, time = torch.randn(1, 4, 4, 32), torch.randn(1, 32)
-    embedded = torch.randn(1, 4, 4, EVEN.voxels, 4)
-    changed = embedded.clone()
-    changed[0, 1, 2, (3 * 6 + 1) * 3 + 1] += 1.0  # token (1, 2), column (3, 1): the quarter (3, 4) of 8 x 8
-    with torch.no_grad():
-        before, after = (near(e.flatten(3), tokens, time) for e in (embedded, changed))
-    differs = unfold((before != after).any(-1).int(), (4, 6)).bool().any(-1)  # columns
-    seen = differs.view(8, 2, 8, 3).any(3).any(1)
-    expected = torch.zeros(8, 8, dtype=torch.bool)
-    expected[3 - blocks : 4 + blocks, 4 - blocks : 5 + blocks] = True
-    assert torch.equal(seen, expected)
