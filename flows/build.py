@@ -19,7 +19,7 @@ from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, GeneratorSource, SplitSource
 from flows.report import write_report
 from flows.shards import WORK, Plan, Result, Stage, read_record
-from flows.sources import open_source, source_grid, source_length
+from flows.sources import open_source, source_grid, source_length, source_taxonomy
 from flows.ssc_step import check_ssc, run_ssc
 from flows.stages import files_stage, images_stage, is_dropped, masks_stage, scenes_stage, views_stage
 from flows.timing import TimingLog
@@ -128,7 +128,7 @@ def _sample_record(plan: Plan, recipe: BuildRecipe, index: int) -> SampleRecord:
 def _write_layout(recipe: BuildRecipe, out: Path, places: list[Place]) -> list[str]:
     names = dict.fromkeys(place.split for place in places)
     splits = {name: list(dict.fromkeys(p.sequence for p in places if p.split == name)) for name in names}
-    return write_layout(out, source_grid(recipe), splits)
+    return write_layout(out, source_grid(recipe), splits, source_taxonomy(recipe))
 
 
 def _write_statistics(out: Path) -> str:

@@ -60,7 +60,7 @@ def write_edited(out: Path, scenes: Iterable[Edited], note: dict[str, Any]) -> i
             provenance[frame.key] = dict(frame.provenance)
         if grid is None:
             raise InputError(out, "at least one scene to write", "none")
-        write_layout(folder, grid, splits)
+        write_layout(folder, grid, splits, edited.frame.taxonomy)
         write_json(folder / "edit.json", {**note, "scenes": provenance})
     return len(provenance)
 

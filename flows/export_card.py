@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flows.export import ExportRecipe
 
 Note = dict[str, Any]
+WEIGHTS = "that of its weights"
 SYNTHETIC = {  # by kind of a build's source
     "town": "Every scene and every image was made by a program; nothing was recorded, and no person or place is real.",
     "split": "The images were made by a program; the scenes are those of the recorded dataset that is named below.",
@@ -32,7 +33,7 @@ def card_of(recipe: ExportRecipe, shards: Sequence[Shard], notes: list[Note], sp
         published=recipe.published.isoformat() if recipe.published else "",
         version=manifest.versions.get("occfactory", ""),
         manifest_digest=recipe.build_digest,
-        sources=tuple(_sources(manifest)),
+        sources=tuple(sources_of(manifest)),
         splits=_split_counts(notes),
         split_bytes=split_bytes,
         cameras=build.cameras,
@@ -51,15 +52,20 @@ def _split_counts(notes: list[Note]) -> dict[str, tuple[int, int]]:
     return {split: (len(found), len({note["scene"] for note in found})) for split, found in members.items()}
 
 
-def _sources(manifest: Manifest) -> list[Source]:
+def sources_of(manifest: Manifest) -> list[Source]:
     """What the build was made from: its scenes' source, further inputs by role, and licences that the recipe states."""
     source = manifest.recipe["source"]
     scenes = {
         "town": Source("scenes", "occfactory's embedded world, procedural", "", "Apache-2.0, as occfactory"),
         "split": Source("scenes", f"split {source.get('split')} of a recorded dataset", "", "that of the dataset"),
-        "generator": Source("scenes", "a scene generator", source.get("weights_digest", ""), "that of its weights"),
+        "generator": Source("scenes", "a scene generator", source.get("weights_digest", ""), WEIGHTS),
     }
     found = [scenes.get(source["kind"], Source("scenes", source["kind"], "", "not recorded"))]
+    images = manifest.recipe.get("images", {})
+    if images.get("kind") == "controlnet":
+        found.append(Source("images", "a diffusion pipeline with ControlNet", images["weights_digest"], WEIGHTS))
+    if images.get("critic_digest"):
+        found.append(Source("check of images", "a critic's network", images["critic_digest"], WEIGHTS))
     stated = dict(_stated_licences(manifest.recipe, ""))
     for role, digest in sorted(manifest.inputs.items()):
         what = "provenance of all samples" if role == "source" else role

@@ -103,7 +103,7 @@ def _kitti_whole(out: Path, shards: Sequence[Shard]) -> list[str]:
     splits: dict[str, list[str]] = {}
     for name, place in sequences.items():
         splits.setdefault(place.split, []).append(name)
-    return written + write_layout(out, build.root.grid, splits)
+    return written + write_layout(out, build.root.grid, splits, build.root.taxonomy)
 
 
 def _copy(root: KittiRoot, path: str, out: Path, sequence: str) -> str:

@@ -116,4 +116,5 @@ def _poses(recipe: VoxelizeRecipe, sequence: str) -> np.ndarray:
 
 
 def _finish(recipe: VoxelizeRecipe, out: Path) -> None:
-    write_layout(out, recipe.grid.grid(), {"train": list(dict.fromkeys(name for name, _ in _blocks(recipe)))})
+    names = list(dict.fromkeys(name for name, _ in _blocks(recipe)))
+    write_layout(out, recipe.grid.grid(), {"train": names}, load_taxonomy(recipe.taxonomy))

@@ -16,12 +16,13 @@ import numpy as np
 from pipeline.datasets.checked_files import read_json
 from pipeline.datasets.voxel_frames import SEMANTIC_KITTI_RULES, Frame, VoxelRules, read_voxels, write_voxels
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import safe_join, write_json
+from pipeline.scene.files import safe_join, write_atomic, write_json
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
+from pipeline.scene.taxonomy import Taxonomy, load_taxonomy, taxonomy_toml
 
 GRID_NAME, SPLITS_NAME = "grid.json", "splits.json"
+TAXONOMY_NAME = "taxonomy.toml"  # of a root whose classes are its own
 LARGEST_GRID = 1 << 26  # voxels; the published grids have 2^21
 _FRAME = re.compile(r"(\d{1,10})\.(bin|label)", re.ASCII)
 _SEQUENCE = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
@@ -103,7 +104,7 @@ def open_layout(root: Path, layout: Layout) -> KittiRoot:
     if not sequences:
         raise InputError(folder, "frames in */voxels/NNNNNN.{bin,label}", "none")
     grid, splits = _read_grid(root, layout), _read_splits(root, layout, sequences)
-    return KittiRoot(root, layout, grid, load_taxonomy(layout.taxonomy), sequences, splits)
+    return KittiRoot(root, layout, grid, _read_taxonomy(root, layout), sequences, splits)
 
 
 def _listing(folder: Path) -> list[str]:
@@ -133,6 +134,11 @@ def _read_grid(root: Path, layout: Layout) -> VoxelGrid:
     if x * y * z > LARGEST_GRID or not grid.voxel_size_m < 1e6 or np.abs(grid.origin_m).max() > 1e9:
         raise InputError(path, f"a grid of at most {LARGEST_GRID} voxels and sane lengths", f"{table}"[:200])
     return grid
+
+
+def _read_taxonomy(root: Path, layout: Layout) -> Taxonomy:
+    path = safe_join(root, TAXONOMY_NAME)
+    return load_taxonomy(str(path) if path.exists() else layout.taxonomy)
 
 
 def _integer(value: object) -> int:
@@ -188,9 +194,13 @@ def write_frame(root: Path, layout: Layout, frame: Frame) -> list[str]:
 
 
 def write_root_files(
-    root: Path, layout: Layout, grid: VoxelGrid, splits: Mapping[str, Sequence[str]] | None = None
+    root: Path,
+    layout: Layout,
+    grid: VoxelGrid,
+    splits: Mapping[str, Sequence[str]] | None = None,
+    taxonomy: Taxonomy | None = None,
 ) -> list[str]:
-    """Write grid.json (unless it's the published grid) and splits.json (if given); the paths written."""
+    """Write grid.json and taxonomy.toml (unless they're the published ones) and splits.json (if given); the paths."""
     written = []
     if grid != layout.grid:
         table = {"shape": list(grid.shape), "voxel_size_m": grid.voxel_size_m, "origin_m": list(grid.origin_m)}
@@ -199,4 +209,7 @@ def write_root_files(
     if splits is not None:
         write_json(root / SPLITS_NAME, {name: list(members) for name, members in splits.items()})
         written.append(SPLITS_NAME)
+    if taxonomy is not None and taxonomy != load_taxonomy(layout.taxonomy):
+        write_atomic(root / TAXONOMY_NAME, taxonomy_toml(taxonomy))
+        written.append(TAXONOMY_NAME)
     return written

@@ -27,6 +27,7 @@ from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import SEMANTIC_KITTI_GRID, VoxelGrid
+from pipeline.scene.taxonomy import Taxonomy
 
 __all__ = ["KittiRoot", "read_frame"]  # part of this format's interface
 
@@ -50,9 +51,14 @@ def write_frame(root: Path, frame: Frame) -> list[str]:
     return kitti_root.write_frame(root, LAYOUT, frame)
 
 
-def write_layout(root: Path, grid: VoxelGrid, splits: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """Write grid.json (unless it's the published grid) and splits.json (if given); the paths written."""
-    return kitti_root.write_root_files(root, LAYOUT, grid, splits)
+def write_layout(
+    root: Path,
+    grid: VoxelGrid,
+    splits: Mapping[str, Sequence[str]] | None = None,
+    taxonomy: Taxonomy | None = None,
+) -> list[str]:
+    """Write grid.json and taxonomy.toml (unless they're the published ones) and splits.json (if given); the paths."""
+    return kitti_root.write_root_files(root, LAYOUT, grid, splits, taxonomy)
 
 
 def frame_path(root: KittiRoot | Path, sequence: str, folder: str, name: str) -> Path:

@@ -7,6 +7,7 @@ converted at its reader's door.
 from __future__ import annotations
 
 import functools
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,24 @@ def parse_taxonomy(table: dict[str, Any], subject: str | Path) -> Taxonomy:
         raise InputError(subject, "a name and [[class]] rows with name, color, raw", f"{error!r}") from None
     _check(taxonomy, subject)
     return taxonomy
+
+
+def taxonomy_toml(taxonomy: Taxonomy) -> str:
+    """A taxonomy as `parse_taxonomy` reads it back."""
+    lines = [f"name = {_toml(taxonomy.name)}"]
+    lines.append(f"ignore_raw = {_toml([raw for raw, label in taxonomy.raw_to_class if label == IGNORE])}")
+    for label, name in enumerate(taxonomy.classes):
+        raw = [raw for raw, own in taxonomy.raw_to_class if own == label]
+        row = {"name": name, "plain": taxonomy.plain[label], "color": taxonomy.colors[label], "raw": raw}
+        row |= {"written": taxonomy.raw_ids[label], "foreground": label in taxonomy.foreground}
+        row |= {"count": taxonomy.voxel_counts[label]} if taxonomy.voxel_counts else {}
+        lines += ["", "[[class]]", *(f"{key} = {_toml(value)}" for key, value in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """Text, whole numbers, truths and lists of them are written in TOML as in JSON."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _check(taxonomy: Taxonomy, subject: str | Path) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from flows.export import export_dataset, export_recipe
+from flows.export_card import sources_of
 from flows.export_formats import WRITERS
 from flows.inspect import verify_dataset
 from pipeline.datasets.dataset_card import LOADING
 from pipeline.datasets.export_sample import ExportSample
 from pipeline.datasets.hub import write_parquet
-from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.manifest import Manifest, read_manifest
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import sha256_file
 from tests.flows import finished_build as mini
@@ -192,6 +193,20 @@ def test_the_libraries_bring_neither_torchvision_nor_tensorflow() -> None:
     code = "import sys, pyarrow, mlcroissant, datasets; print([*{'torchvision', 'tensorflow'} & {*sys.modules}])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_card_names_the_weights_that_images_came_from() -> None:
+    images = {"kind": "controlnet", "weights_digest": "ab12", "critic_digest": "cd34"}
+    manifest = Manifest(
+        recipe={"source": {"kind": "generator", "weights_digest": "ef56"}, "images": images},
+        recipe_digest="",
+        build_seed=0,
+        inputs={"source": "0199"},
+        samples=(),
+        files=(),
+    )
+    found = {source.role: source.sha256 for source in sources_of(manifest)}
+    assert found == {"scenes": "ef56", "images": "ab12", "check of images": "cd34", "source": "0199"}
 
 
 def test_a_missing_extra_and_a_bad_date_are_named(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
