@@ -109,11 +109,11 @@ def sample_scenes(
     """Write, or go on writing, a root of generated scenes in SemanticKITTI's layout. Raises InputError, JobError."""
     shards = -(-recipe.samples // recipe.shard_samples)
     plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True, gpu=True),), recipe, Path(out), shards)
-    grid = load_generator(recipe.weights).grid
+    generator = load_generator(recipe.weights)
     layout = {"train": ["00"], "val": [], "test": []}
 
     def finish() -> None:
-        write_layout(plan.out, grid, layout)
+        write_layout(plan.out, generator.grid, layout, generator.taxonomy)
 
     with PlanProgress(plan, quiet) as progress:
         run_plan(plan, engine, workers, progress, finish=finish)
