@@ -142,9 +142,18 @@ def scene_seeds(seed: int, indices: Sequence[int]) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded(folder: Path, digest: str) -> Generator:
-    """A generator, loaded once a process; digest: of its card, so that new weights are loaded anew."""
-    return load_generator(folder)
+def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()) -> Generator:
+    """A generator, loaded once a process; digest: of its card, so that new weights are loaded anew.
+
+    sampling: fields of its sampling that are to be otherwise, steps, batch and threads; steps are those of all stages.
+    """
+    generator, changes = load_generator(folder), dict(sampling)
+    if "steps" in changes:
+        changes["fine_steps"] = changes["steps"]
+    if changes and isinstance(generator, CompD3PM | WholeScene):
+        settings = generator.config.sampling.model_copy(update=changes)
+        generator.config = generator.config.model_copy(update={"sampling": settings})
+    return generator
 
 
 def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:

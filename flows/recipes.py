@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -17,7 +18,7 @@ from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of, sha256_file
-from pipeline.scene.grid import DEFAULT_GRID, VoxelGrid
+from pipeline.scene.grid import COMPARISON_GRID, DEFAULT_GRID, VoxelGrid
 
 
 class Config(BaseModel):
@@ -71,6 +72,9 @@ class GeneratorSource(Config):
     weights_digest: str  # SHA-256 of its card, which names every file's own
     grid: GridConfig = GridConfig()  # of the scenes
     overlap_m: float = Field(6.4, gt=0)  # that neighbouring windows share [m]
+    steps: int | None = Field(None, ge=1)  # of sampling, at every stage; None: the weights' own
+    batch: int | None = Field(None, ge=1)  # scenes at once; None likewise
+    threads: int | None = Field(None, ge=1)  # CPU threads; None likewise
 
 
 class ViewConfig(Config):
@@ -256,6 +260,26 @@ def generated(root: Path) -> BuildRecipe:
     return BuildRecipe(name="generated", samples=48, shard_samples=8, threads=2, source=source)
 
 
+def demo(root: Path) -> BuildRecipe:
+    """32 scenes of the generator in ROOT on the comparison grid, and what a network learns from them: minutes."""
+    grid = GridConfig(**asdict(COMPARISON_GRID))
+    digest = weights_digest(root)
+    source = GeneratorSource(weights=root, weights_digest=digest, grid=grid, steps=10, batch=8, threads=1)
+    return _demo("demo", source)
+
+
+def demo_town() -> BuildRecipe:
+    """The same of the embedded world's own scenes, where there are no weights."""
+    return _demo("demo_town", TownSource(frames_per_sequence=2, grid=GridConfig(**asdict(COMPARISON_GRID))))
+
+
+def _demo(name: str, source: GeneratorSource | TownSource) -> BuildRecipe:
+    step = SscStep(recipe="small", steps=400, changes=("training.torch_threads=2",))
+    views = ViewConfig(width_px=384, height_px=128)
+    shares = {"val_share": 0.2, "ssc": step}
+    return BuildRecipe(name=name, samples=32, shard_samples=8, source=source, views=views, **shares)
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the card of saved weights. Raises InputError."""
     card = Path(folder) / "card.json"
@@ -265,7 +289,7 @@ def weights_digest(folder: Path) -> str:
 
 
 RECIPES: dict[str, Callable[..., BuildRecipe]] = {
-    f.__name__: f for f in (town_demo, town_tiny, semantic_kitti, generated)
+    f.__name__: f for f in (town_demo, town_tiny, semantic_kitti, generated, demo, demo_town)
 }
 
 

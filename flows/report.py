@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from flows.shards import WORK
 from flows.timing import LOG_NAME, Timing, read_timing
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root
+from pipeline.report.evaluation import Table
 from pipeline.report.report import FOLDER, PAGE, VIEWER, Report, write_report_page
 from pipeline.scene.files import write_json
 
 SHOWN = 8  # samples on the page, unless the recipe says otherwise
 WORST = 4  # samples a check
+TABLES = "report.json"
 SSC_TABLE, SSC_FOLDER = "ssc.json", f"{WORK}/ssc"
 
 
@@ -89,6 +92,7 @@ def write_report(
             links=_links(directory, folder, manifest, timing, table),
         )
         write_report_page(folder, page)
+        write_json(folder / TABLES, _tables(page, str(manifest.recipe.get("name", directory.name))))
     return directory / FOLDER / PAGE
 
 
@@ -130,6 +134,23 @@ def _kept_ssc(directory: Path, folder: Path) -> dict[str, Any] | None:
             write_json(folder / SSC_TABLE, table)
             return table
     return None
+
+
+def _tables(page: Report, name: str) -> dict[str, Any]:
+    """The page's words and figures, for programs."""
+    heads = ["class", *page.classes.heads]
+    classes = Table("Classes", page.classes.note, heads, [[row.name, *row.cells] for row in page.classes.rows])
+    worst_rows = [[check.title, sample.name, sample.value] for check in page.worst for sample in check.samples]
+    worst_table = Table("Worst samples", page.worst_note, ["check", "sample", "value"], worst_rows)
+    tables = [*page.built, classes, *(table for section in page.sections for table in section.tables), worst_table]
+    return {
+        "name": name,
+        "title": page.title,
+        "subtitle": page.subtitle,
+        "tiles": page.tiles,
+        "facts": page.facts,
+        "tables": [asdict(table) for table in tables if table.rows],
+    }
 
 
 def _tiles(
@@ -196,6 +217,7 @@ def _links(
         (f"sequences/{name}", f"../sequences/{name}/", "voxels, images, depth, calibration") for name in sequences
     ]
     links += [(VIEWER, VIEWER, "the 3D viewer, a page of its own")] * (folder / VIEWER).exists()
+    links += [(TABLES, TABLES, "this page's tables, for programs")]
     links += [(LOG_NAME, LOG_NAME, "every job's time")] * (timing is not None)
     links += [(SSC_TABLE, SSC_TABLE, "scores and confusions of scene completion")] * (table is not None)
     return links

@@ -95,7 +95,9 @@ def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Itera
     from flows.scene_masks import forward_poses
     from pipeline.generators.edit import tile_all
 
-    generator, grid = loaded(source.weights, source.weights_digest), source.grid.grid()
+    names = ("steps", "batch", "threads")
+    sampling = tuple((name, value) for name in names if (value := getattr(source, name)) is not None)
+    generator, grid = loaded(source.weights, source.weights_digest, sampling), source.grid.grid()
     seeds = scene_seeds(seed, indices)
     single = grid == generator.grid
     scenes = generator.sample(len(seeds), seeds) if single else tile_all(generator, grid, seeds, source.overlap_m)

@@ -1,5 +1,6 @@
 """A build's report: written from what lies on disk, whole, and no part of the dataset."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.inspect import verify_dataset
-from flows.report import write_report
+from flows.report import TABLES, write_report
 from flows.report_pictures import evenly
 from flows.report_samples import measured, worst
 from flows.report_tables import duration, size
@@ -50,6 +51,9 @@ def test_every_link_and_picture_lies_beside_the_page(dataset: Path) -> None:
     assert "4.5 s" in page.words
     assert "50.00" in page.words  # IoU in percent
     assert (dataset / "manifest.json").read_bytes() == before
+    tables = {table["title"]: table for table in json.loads((index.parent / TABLES).read_text())["tables"]}
+    assert [row[0] for row in tables["Time and cost by stage"]["rows"]] == ["views", "manifest", "all"]
+    assert len(tables["Classes"]["rows"]) == 19
 
 
 def test_the_report_is_no_part_of_the_dataset(built: Path, tmp_path: Path) -> None:
