@@ -44,9 +44,15 @@ def _fine(depth: int) -> StageConfig:
     return StageConfig(patch=4, depth=depth, own_evidence=True, loss_share=0.25, training=_training())
 
 
+def _sampling() -> SamplingConfig:
+    """How the compared methods draw: 50 steps a stage, no class less than a twentieth as likely as the likeliest."""
+    return SamplingConfig(steps=50, fine_steps=50, min_p=0.05, threads=1)
+
+
 def comp_d3pm() -> CompConfig:
     """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
     return CompConfig(
+        sampling=_sampling(),
         background=StageConfig(self_condition=True, training=_training()),
         foreground=StageConfig(training=_training()),
         fusion=_fine(4),
@@ -55,12 +61,13 @@ def comp_d3pm() -> CompConfig:
 
 def whole_scene() -> WholeConfig:
     """The baseline: one D3PM of the whole scene at full resolution."""
-    return WholeConfig(fine=_fine(13))
+    return WholeConfig(sampling=_sampling(), fine=_fine(13))
 
 
 def two_stage() -> WholeConfig:
     """The non-compositional baseline: the whole scene coarse, then full resolution."""
     return WholeConfig(
+        sampling=_sampling(),
         coarse=StageConfig(depth=7, training=_training()),
         fine=_fine(6),
     )
