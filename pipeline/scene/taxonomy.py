@@ -129,7 +129,12 @@ def taxonomy_toml(taxonomy: Taxonomy) -> str:
     lines.append(f"ignore_raw = {_toml([raw for raw, label in taxonomy.raw_to_class if label == IGNORE])}")
     for label, name in enumerate(taxonomy.classes):
         raw = [raw for raw, own in taxonomy.raw_to_class if own == label]
-        row = {"name": name, "plain": taxonomy.plain[label], "color": taxonomy.colors[label], "raw": raw}
+        row: dict[str, object] = {
+            "name": name,
+            "plain": taxonomy.plain[label],
+            "color": taxonomy.colors[label],
+            "raw": raw,
+        }
         row |= {"written": taxonomy.raw_ids[label], "foreground": label in taxonomy.foreground}
         row |= {"count": taxonomy.voxel_counts[label]} if taxonomy.voxel_counts else {}
         lines += ["", "[[class]]", *(f"{key} = {_toml(value)}" for key, value in row.items())]
