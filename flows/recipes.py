@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import digest_of, sha256_file
+from pipeline.scene.files import data_path, digest_of, sha256_file
 from pipeline.scene.grid import COMPARISON_GRID, DEFAULT_GRID, VoxelGrid
 
 
@@ -280,6 +280,25 @@ def _demo(name: str, source: GeneratorSource | TownSource) -> BuildRecipe:
     return BuildRecipe(name=name, samples=32, shard_samples=8, source=source, views=views, **shares)
 
 
+def town_images(root: Path) -> BuildRecipe:
+    """48 streets at 384x128; images by the pipeline in ROOT/pipeline, judged by the critic in ROOT/critic."""
+    recipe = town_demo().model_copy(update={"name": "town_images", "views": ViewConfig(width_px=384, height_px=128)})
+    return _with_images(recipe, root)
+
+
+def town_images_tiny(root: Path) -> BuildRecipe:
+    """4 samples of town_images in few steps, for tests."""
+    recipe = town_tiny().model_copy(update={"name": "town_images_tiny", "samples": 4})
+    return change_recipe(_with_images(recipe, root), ("images.synthesis.steps=2", "images.redraws=1"))
+
+
+def _with_images(recipe: BuildRecipe, root: Path) -> BuildRecipe:
+    """The recipe with drawn images. root: a folder, or the name of shipped weights."""
+    folder = root if root.exists() or len(root.parts) > 1 else data_path(f"weights/{root}")
+    critic = [f"images.critic={folder / 'critic'}"] * (folder / "critic").exists()
+    return change_recipe(recipe, ("images.kind=controlnet", f"images.weights={folder / 'pipeline'}", *critic))
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 of the card of saved weights. Raises InputError."""
     card = Path(folder) / "card.json"
@@ -289,7 +308,8 @@ def weights_digest(folder: Path) -> str:
 
 
 RECIPES: dict[str, Callable[..., BuildRecipe]] = {
-    f.__name__: f for f in (town_demo, town_tiny, semantic_kitti, generated, demo, demo_town)
+    f.__name__: f
+    for f in (town_demo, town_tiny, semantic_kitti, generated, demo, demo_town, town_images, town_images_tiny)
 }
 
 

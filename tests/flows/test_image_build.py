@@ -126,18 +126,27 @@ def test_nothing_accepted_is_a_fault_with_a_remedy(tmp_path):
 
 
 def test_several_images_of_one_scene_in_other_words(tmp_path):
-    more = ("images_per_scene=2", 'images.prompt.extras=["weather"]', "views.width_px=46", "views.height_px=16")
-    more += ("source.grid.shape=[32, 32, 8]", "source.grid.voxel_size_m=1.6", "source.mask_poses=1")
-    town = load_recipe("town_tiny", None, changes(*more, critic=False))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "pipeline").symlink_to(toy_images().weights)
+    more = ("samples=2", "images_per_scene=2", 'images.prompt.extras=["weather"]', "views.width_px=46")
+    more += (
+        "views.height_px=16",
+        "source.grid.shape=[32, 32, 8]",
+        "source.grid.voxel_size_m=1.6",
+        "source.mask_poses=1",
+    )
+    town, out = load_recipe("town_images_tiny", tmp_path / "weights", more), tmp_path / "built"
     assert len(list(draw(town, range(1, 4)))) == 3
-    build_dataset(town.model_copy(update={"samples": 2}), tmp_path, "none", workers=1)
-    one, two = read_manifest(tmp_path).samples
+    build_dataset(town, out, "none", workers=1)
+    one, two = read_manifest(out).samples
     assert one.provenance["town_seed"] == two.provenance["town_seed"]
     assert one.provenance["image"]["seed"] != two.provenance["image"]["seed"]
-    folder = tmp_path / "sequences" / "00"
-    assert (folder / "voxels/000000.label").read_bytes() == (tmp_path / "sequences/01/voxels/000000.label").read_bytes()
+    first, second = (out / "sequences" / sample.name.replace("/", "/voxels/") for sample in (one, two))
+    assert first.with_suffix(".label").read_bytes() == second.with_suffix(".label").read_bytes()
+    image = read_image(out / "sequences" / f"{one.name.replace('/', '/image_2/')}.png")
+    assert image.shape == (16, 46, 3)  # drawn at 48x16 and cut
     assert "accepted" not in one.provenance
-    assert not (tmp_path / "image_statistics.json").exists()
+    assert not (out / "image_statistics.json").exists()
     with pytest.raises(InputError, match="images_per_scene is for generated scenes"):
         recipe("images_per_scene=2")
 
