@@ -4,6 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+# released weights draw the demo's scenes and images, where they are there; else the town's scenes and their renders do
+DEMO_RECIPE := $(if $(wildcard data/weights/comp_d3pm/card.json),demo data/weights/comp_d3pm,demo_town)
+DEMO_IMAGES := $(if $(wildcard data/weights/images_small/pipeline),--set images.kind=controlnet \
+  --set images.weights=images_small --set images.critic=images_small \
+  --set images.synthesis.steps=10 --set images.redraws=1 --set images.rejected=keep)
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -15,10 +20,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[exports]' --group dev
 	touch $@
 
+# the whole road on two cores: town -> generated scenes -> views -> images -> check -> dataset -> SSC table -> report
 demo: $(STAMP)
-	$(BIN)/occfactory build town_demo --out $(DEMO)
-	$(BIN)/occfactory verify $(DEMO)
-	@echo "open $(DEMO)/gallery/index.html"
+	$(BIN)/occfactory town --out $(DEMO)/town --frames 80 --size 384x128 --area comparison
+	$(BIN)/occfactory build $(DEMO_RECIPE) --out $(DEMO)/dataset $(DEMO_IMAGES) --set ssc.real=$(DEMO)/town
+	$(BIN)/occfactory verify $(DEMO)/dataset
+	$(BIN)/occfactory report $(DEMO)/dataset --real $(DEMO)/town
+	@echo "open $(DEMO)/dataset/report/index.html"
 
 test: $(STAMP) browser
 	$(BIN)/python -m pytest -n 2
