@@ -12,12 +12,12 @@ DEMO_IMAGES := $(if $(wildcard data/weights/images_small/pipeline),--set images.
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test browser lint format bench clean
+.PHONY: demo test faults browser lint format bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[exports]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[exports,dask]' --group dev
 	touch $@
 
 # the whole road on two cores: town -> generated scenes -> views -> images -> check -> dataset -> SSC table -> report
@@ -47,6 +47,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# kill, fill, lose and flip: every build that goes on must end with the same bytes; some 15 minutes
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

@@ -63,7 +63,7 @@ def build(
       occfactory build town_demo --out runs/demo
       occfactory build town_demo --out runs/big --set samples=500 --set views.width_px=640 --set views.height_px=192
       occfactory build semantic_kitti /data/semantic_kitti --out runs/kitti --workers 8 --engine none
-      occfactory build town_demo --out runs/demo --set gallery_samples=4 --changed
+      occfactory build town_demo --out runs/demo --set views.width_px=640 --changed
       occfactory build town_demo --out /mnt/runs/demo --shard-range 0:3
     """
     from flows.build import build_dataset
