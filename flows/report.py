@@ -169,7 +169,7 @@ def _tiles(
         tiles.append((f"{100 * sum(marks) / len(marks):.0f} %", "accepted by the structure check"))
     for test in (table or {}).get("tests", [])[:1]:
         scored = test["network"]["regions"]["all"]
-        tiles.append((f"{100 * scored['iou']:.1f} / {100 * scored['miou']:.1f}", f"IoU / mIoU on {test['short']}"))
+        tiles.append((f"{100 * scored['iou']:.1f} / {100 * scored['miou']:.1f}", f"IoU / mIoU, {test['short']}"))
     return tiles
 
 

@@ -44,13 +44,19 @@ def ssc_section(table: Mapping[str, Any] | None, folder: Path, matrix: Path | No
 def ssc_tables(table: Mapping[str, Any]) -> list[Table]:
     """Scores of network and prior on every test, and of each class."""
     rows = [
-        [test["on"], who, f"{test['frames']}", *_scores(test[key]["regions"][ALL]), *_in_view(test[key]["regions"])]
+        [
+            f"{who}, {test['short']}",
+            f"{test['frames']}",
+            *_scores(test[key]["regions"][ALL]),
+            *_in_view(test[key]["regions"]),
+        ]
         for test in table["tests"]
         for key, who in (("network", "network"), ("prior", "constant prior"))
     ]
-    heads = ["tested on", "", "frames", *SCORES, "IoU in view", "mIoU in view"]
-    note = "mIoU is the official one: a class that neither labels nor predictions have counts 0."
-    return [Table("Scores in percent", note, heads, rows), _classes(table["tests"])]
+    heads = ["", "frames", *SCORES, "IoU in view", "mIoU in view"]
+    meant = "; ".join(f"{test['short']}: {test['on']}" for test in table["tests"])
+    note = f"{meant}. mIoU is the official one: a class that neither labels nor predictions have counts 0."
+    return [Table("Scores in percent", note, heads, rows), _classes(table["tests"], table["classes"])]
 
 
 def _scores(region: Mapping[str, Any]) -> list[str]:
@@ -62,13 +68,12 @@ def _in_view(regions: Mapping[str, Any]) -> list[str]:
     return [f"{100 * found[key]:.2f}" if found else "-" for key in ("iou", "miou")]
 
 
-def _classes(tests: Sequence[Mapping[str, Any]]) -> Table:
+def _classes(tests: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     columns = [
         (f"{who}, {test['short']}", test[key]["regions"][ALL])
         for test in tests
         for key, who in (("network", "network"), ("prior", "prior"))
     ]
-    names = list(columns[0][1]["classes"]) if columns else []
     rows = [
         [name, *(f"{100 * region['classes'][name]:.2f}" + _absent(name, region) for _, region in columns)]
         for name in names

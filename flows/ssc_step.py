@@ -159,6 +159,7 @@ def test_stage(job: SscJob, out: Path, shard: int) -> list[str]:
         "step": job.model_dump(mode="json"),
         "trained": {"frames": len(drawn.keys), "steps": config.training.total_steps(len(drawn))},
         "hardware": _hardware(config.training.torch_threads),
+        "classes": list(drawn.taxonomy.classes[1:]),
         "tests": tests,
         "pictures": pictures,
     }
@@ -172,9 +173,12 @@ def tests_of(job: SscJob) -> list[Test]:
 
     root = open_root(job.dataset)
     own = [split for split in HELD_OUT if root.splits.get(split)][:1]
-    tests = [Test(f"held-out scenes of this build (split {s})", "held-out", job.dataset, s, job.frames) for s in own]
+    tests = [
+        Test(f"scenes of this build that it hasn't seen (split {s})", "held-out", job.dataset, s, job.frames)
+        for s in own
+    ]
     if job.real is not None:
-        on = f"{job.real.name} (split {job.real_split})"
+        on = f"the root of this name, split {job.real_split}"
         tests.append(Test(on, job.real.name, job.real, job.real_split, job.frames))
     if not tests:
         raise InputError(job.dataset, "held-out scenes, or a real root", "neither", "--set val_share=0.2")

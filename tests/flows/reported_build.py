@@ -60,6 +60,7 @@ def ssc_table(dataset: Path) -> None:
     step, trained = {"recipe": "tiny"}, {"frames": 4, "steps": 9}
     picture = {"file": "ssc/a.png", "caption": "input, prediction, truth"}
     table = {"step": step, "trained": trained, "tests": [test], "pictures": [picture], "hardware": "a test"}
+    table["classes"] = ["car", "road"]
     write_json(dataset / ".build/ssc/ssc.json", table)
     image = dataset / "sequences/00/image_2/000000.png"
     (dataset / ".build/ssc/ssc").mkdir()
