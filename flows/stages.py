@@ -23,7 +23,7 @@ from pipeline.datasets.semantic_kitti import write_frame
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.files import write_json
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import IGNORE, load_taxonomy
+from pipeline.scene.taxonomy import IGNORE, from_short_form, short_form
 
 VIEW_KINDS = ("depth", "semantics")  # what is exported of a view beside its image
 
@@ -36,7 +36,7 @@ def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
         masks = {"invalid": drawn.invalid, "occluded": drawn.occluded, "scan": drawn.scan}
         arrays = {"labels": drawn.scene.labels, "poses": drawn.poses}
         arrays |= {name: mask for name, mask in masks.items() if mask is not None}
-        note = {"provenance": dict(drawn.scene.provenance), "taxonomy": drawn.scene.taxonomy.name}
+        note = {"provenance": dict(drawn.scene.provenance), "taxonomy": short_form(drawn.scene.taxonomy)}
         written.append(_write(out, "scenes", index, arrays, note))
     return written
 
@@ -151,7 +151,7 @@ def _write_sample(recipe: BuildRecipe, out: Path, index: int) -> list[str]:
 def read_scene(recipe: BuildRecipe, out: Path, index: int) -> Scene:
     """The masked scene of a sample whose shard is in work."""
     arrays, note = _read(out, "masks", index)
-    return Scene(arrays["labels"], source_grid(recipe), load_taxonomy(note["taxonomy"]), note["provenance"])
+    return Scene(arrays["labels"], source_grid(recipe), from_short_form(note["taxonomy"]), note["provenance"])
 
 
 def _write_voxels(recipe: BuildRecipe, out: Path, place: Place, index: int) -> list[str]:

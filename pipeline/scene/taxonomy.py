@@ -141,6 +141,19 @@ def taxonomy_toml(taxonomy: Taxonomy) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_form(taxonomy: Taxonomy) -> str:
+    """A shipped taxonomy's name, or the TOML of any other one."""
+    try:
+        return taxonomy.name if load_taxonomy(taxonomy.name) == taxonomy else taxonomy_toml(taxonomy)
+    except InputError:
+        return taxonomy_toml(taxonomy)
+
+
+def from_short_form(text: str) -> Taxonomy:
+    """The taxonomy whose `short_form` is `text`."""
+    return parse_taxonomy(tomllib.loads(text), "a taxonomy") if "\n" in text else load_taxonomy(text)
+
+
 def _toml(value: object) -> str:
     """Text, whole numbers, truths and lists of them are written in TOML as in JSON."""
     return json.dumps(value, ensure_ascii=False)

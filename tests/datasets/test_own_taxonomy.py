@@ -6,7 +6,7 @@ import pytest
 from pipeline.datasets.semantic_kitti import open_root, write_frame, write_layout
 from pipeline.datasets.voxel_frames import Frame
 from pipeline.scene.grid import VoxelGrid
-from pipeline.scene.taxonomy import load_taxonomy, taxonomy_toml
+from pipeline.scene.taxonomy import from_short_form, load_taxonomy, short_form, taxonomy_toml
 
 GRID = VoxelGrid((8, 8, 8), 0.4, (0.0, -1.6, -2.0))
 OWN = """
@@ -59,6 +59,9 @@ def test_a_written_id_of_its_own_and_plain_words_are_kept(tmp_path) -> None:
     (tmp_path / "again.toml").write_text(taxonomy_toml(own))
     again = load_taxonomy(str(tmp_path / "again.toml"))
     assert again == own
+    assert from_short_form(short_form(own)) == own
+    assert short_form(load_taxonomy("occ3d")) == "occ3d"
+    assert from_short_form("occ3d") == load_taxonomy("occ3d")
     assert (again.plain[2], again.raw_ids[2], again.foreground) == ("harbour crane ü", 301, frozenset({2}))
 
 
