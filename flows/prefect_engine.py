@@ -6,6 +6,7 @@ Importing this module imports Prefect; flows.quiet must have set the environment
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +57,7 @@ def run_with_prefect(plan: Plan, workers: int, on_result: OnResult, options: Run
         failed, begun = outcome[0]
         return Failed(name="Incomplete", message=str(IncompleteError(plan, failed, begun))) if failed else None
 
-    with _api(options), _task_runner(plan, workers, options) as runner:
+    with _api(options), _calm(), _task_runner(plan, workers, options) as runner:
         try:
             occfactory.with_options(task_runner=runner)(plan.recipe.model_dump(mode="json"), str(plan.out))
         except Exception:
@@ -73,6 +74,20 @@ def _processes(options: RunOptions) -> Iterator[JobProcesses | None]:
         return
     with contextlib.closing(JobProcesses()) as processes:
         yield processes
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """A failed shard is our own message's matter, told once and in one line."""
+    loggers = [logging.getLogger(f"prefect.{name}") for name in ("task_runs", "flow_runs")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -95,9 +110,9 @@ def _task_runner(plan: Plan, workers: int, options: RunOptions) -> Iterator[Any]
     if options.runner == "processes":
         yield ThreadPoolTaskRunner(max_workers=workers)
     elif options.runner == "dask":
+        calm_dask()
         from prefect_dask import DaskTaskRunner
 
-        calm_dask()
         cluster: dict[str, Any] = {"address": options.address} if options.address else {}
         try:
             yield DaskTaskRunner(**cluster or {"cluster_kwargs": local_dask(plan, workers)})

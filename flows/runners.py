@@ -58,9 +58,9 @@ def _local(plan: Plan, workers: int, options: RunOptions) -> Iterator[Submit]:
 
 @contextlib.contextmanager
 def _dask(plan: Plan, workers: int, options: RunOptions) -> Iterator[Submit]:
+    calm_dask()
     from distributed import Client, LocalCluster
 
-    calm_dask()
     with contextlib.ExitStack() as stack:
         address: Any = options.address
         if address is None:
@@ -93,8 +93,11 @@ def calm_dask() -> None:
     """A lost worker is our own message's matter."""
     import dask
 
+    os.environ.update(DASK_LOGGING__DISTRIBUTED="critical", PREFECT_LOGGING_LEVEL="CRITICAL")  # of the workers
     dask.config.set({"logging": {"distributed": "critical"}})
-    os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # of the workers
+    import distributed  # noqa: F401 - reads the line above, and sets levels
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
