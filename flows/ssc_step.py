@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from flows.engine import Engine, run_plan
+from flows.inspect import verify_dataset
 from flows.jobs import RunOptions
 from flows.progress import PlanProgress
 from flows.recipes import BuildRecipe, SscStep
@@ -80,10 +81,18 @@ def check_ssc(recipe: BuildRecipe) -> None:
 def run_ssc(
     recipe: BuildRecipe, out: Path, engine: Engine, timing: TimingLog, quiet: bool, options: RunOptions
 ) -> None:
-    """Train and test on the finished build in `out`, unless that is done. Raises InputError, JobError."""
+    """Train and test on the finished build in `out`, unless that is done; only if it is sound.
+
+    Raises InputError, JobError.
+    """
     plan = ssc_plan(recipe, out)
     if plan is None:
         return
+    with timing.step("verify"):
+        faults = verify_dataset(out)
+    if faults:
+        path, fault = faults[0]
+        raise InputError(Path(out) / path, "what the manifest and the voxels say", fault, "build again, to mend it")
     options = RunOptions(changed=True, retries=options.retries, pause_s=options.pause_s, devices=options.devices)
     with PlanProgress(plan, quiet) as progress:
 

@@ -68,3 +68,10 @@ def test_what_cannot_be_done_is_said_before_the_build(dataset: Path, tmp_path: P
     with pytest.raises(InputError, match="sequences"):
         check_ssc(recipe_of(real=tmp_path))
     check_ssc(recipe_of().model_copy(update={"ssc": None}))
+
+
+def test_nothing_is_learnt_from_a_damaged_dataset(dataset: Path) -> None:
+    label = dataset / "sequences/00/voxels/000001.label"
+    label.write_bytes(label.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(InputError, match=r"000001\.label: expected what the manifest"):
+        done(dataset, recipe_of())
