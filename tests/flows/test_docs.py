@@ -29,6 +29,7 @@ from pipeline.scene.taxonomy import load_taxonomy
 from tests.flows.street_root import GRID, write_street_root
 from tests.flows.toy_images import toy_images
 
+pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")  # mlcroissant's way with rdflib
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.M | re.S)
 NOT_RUN = ("settings", "cluster", "server")
