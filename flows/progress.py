@@ -46,7 +46,9 @@ class PlanProgress:
         state = {type(None): "finished", IncompleteError: "incomplete"}.get(type(value), "failed")
         if state == "finished" and self.shards < self.plan.shards:
             state = "shards done"
-        message = {} if value is None else {"message": " ".join((str(value) or type(value).__name__).split())}
+        message: dict[str, Any] = (
+            {} if value is None else {"message": " ".join((str(value) or type(value).__name__).split())}
+        )
         if isinstance(value, IncompleteError):
             message["failed"] = [{"stage": r.stage, "shard": r.shard, "cause": r.cause} for r in value.failed]
         self._emit("end", state=state, seconds=round(self.elapsed_s, 3), **message)
