@@ -16,6 +16,7 @@ from flows.image_checks import check_images, write_image_statistics
 from flows.jobs import RunOptions
 from flows.layout import Place, place_of, shard_count
 from flows.progress import PlanProgress
+from flows.quiet import make_prefect_home
 from flows.recipes import BuildRecipe, GeneratorSource, SplitSource
 from flows.report import write_report
 from flows.shards import WORK, Plan, Result, Stage, read_record
@@ -76,7 +77,7 @@ def build_dataset(
     if options.shards is None:
         run_ssc(recipe, plan.out, engine, timing, quiet or as_json, options)
         with timing.step("report"):
-            write_report(plan.out, shown=recipe.gallery_samples)
+            _report(plan.out, engine, recipe.gallery_samples)
     built = f"shards {chosen.start}:{chosen.stop}" if options.shards else f"{source_length(recipe)} samples"
     progress.report(f"{plan.out}: {built}")
     return plan.out / MANIFEST_NAME
@@ -86,6 +87,17 @@ def stages_of(recipe: BuildRecipe) -> tuple[Stage, ...]:
     """The stages, those on a GPU, if there is one, known as such."""
     on_gpu = {"scenes": isinstance(recipe.source, GeneratorSource), "images": recipe.images.kind != "render"}
     return tuple(replace(stage, gpu=on_gpu.get(stage.name, False)) for stage in STAGES)
+
+
+def _report(out: Path, engine: Engine, shown: int) -> None:
+    """The report; under Prefect as a flow, whose artifacts carry its tables."""
+    if engine == "none":
+        write_report(out, shown=shown)
+        return
+    make_prefect_home()
+    from flows.prefect_artifacts import report_flow
+
+    report_flow(out, lambda: write_report(out, shown=shown))
 
 
 def finish_build(plan: Plan, recipe: BuildRecipe) -> None:

@@ -18,8 +18,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.engine import OnResult, go_through
+from flows.engine import OnResult, chosen_shards, go_through
 from flows.jobs import IncompleteError, JobError, JobProcesses, RunOptions, do_job
+from flows.prefect_artifacts import BuildProgress
 from flows.runners import calm_dask, dask_folder, local_dask, local_ray
 from flows.shards import Plan, Result
 from pipeline.scene.errors import InputError
@@ -42,6 +43,12 @@ def run_with_prefect(plan: Plan, workers: int, on_result: OnResult, options: Run
 
     @flow(name=f"occfactory-{plan.name}", validate_parameters=False, persist_result=False)
     def occfactory(recipe: dict[str, Any], out: str) -> Any:
+        moved = BuildProgress(plan, len(chosen_shards(plan, options)))
+
+        def noted(result: Result) -> None:
+            on_result(result)
+            moved(result)
+
         with _processes(options) as processes:
             outcome.append(
                 go_through(
@@ -50,7 +57,7 @@ def run_with_prefect(plan: Plan, workers: int, on_result: OnResult, options: Run
                     lambda index, shard: stage_shard.submit(
                         plan.stages[index].name, shard, plan, index, options, processes
                     ),
-                    on_result,
+                    noted,
                     options,
                 )
             )
