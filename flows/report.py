@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flows.image_checks import STATISTICS as IMAGE_STATISTICS
 from flows.report_pictures import Album, evenly
 from flows.report_samples import Measured, measured, worst
 from flows.report_ssc import read_ssc, ssc_section
@@ -30,6 +31,7 @@ from flows.report_tables import (
 )
 from flows.shards import WORK
 from flows.timing import LOG_NAME, Timing, read_timing
+from pipeline.datasets.checked_files import read_json
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root
 from pipeline.report.evaluation import Table
@@ -69,7 +71,7 @@ def write_report(
         told = {sample.name: _sample_note(sample) for sample in found}
         sections = [
             None if scenes is None else scene_section(scenes),
-            image_section(found, len(manifest.dropped)),
+            image_section(found, len(manifest.dropped), _image_rates(directory)),
             ssc_section(table, folder, ssc),
         ]
         page = Report(
@@ -134,6 +136,12 @@ def _kept_ssc(directory: Path, folder: Path) -> dict[str, Any] | None:
             write_json(folder / SSC_TABLE, table)
             return table
     return None
+
+
+def _image_rates(directory: Path) -> dict[str, Any] | None:
+    """What the build counted of its draws; None where it judged none. Raises InputError."""
+    path = directory / IMAGE_STATISTICS
+    return dict(read_json(path, "counts of draws by class")) if path.exists() else None
 
 
 def _tables(page: Report, name: str) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Album:
     def shown(self, name: str, number: int, note: str) -> Shown:
         """A sample of the gallery. Raises InputError."""
         strips = [self.image(name)]
-        if not self.rendered and (render := self._render(name)) is not None:
-            strips.append(self._written(name, "render", render))
+        if not self.rendered:
+            strips += self._render(name)
         for kind, picture in self._views(name):
             strips.append(self._written(name, kind, picture, self._dataset_file(name, kind)))
         if len(strips) == 3:  # a fourth one, so that two rows are full
@@ -67,14 +67,19 @@ class Album:
     def _dataset_file(self, name: str, kind: str) -> str:
         return self._relative(frame_path(self.root, *_folder(name, kind)))
 
-    def _render(self, name: str) -> Image | None:
-        """The voxels through the sample's own calibration."""
+    def _render(self, name: str) -> list[Picture]:
+        """The render that led the image: the dataset's own, else the voxels through their calibration."""
         from renderers.shading import render
 
+        path = frame_path(self.root, *_folder(name, "render"))
+        if path.exists():
+            height, width = read_image(path).shape[:2]
+            return [Picture("render", self._relative(path), self._relative(path), width, height)]
         try:
-            return render(self.scene(name), read_camera(self.root, *_key(name))).rgb
+            camera = read_camera(self.root, *_key(name))
         except InputError:
-            return None
+            return []
+        return [self._written(name, "render", render(self.scene(name), camera).rgb)]
 
     def _oblique(self, name: str, ratio: float) -> Image:
         """The published view, cut to a strip's shape around the scene."""

@@ -148,10 +148,12 @@ def _ratio(here: float, there: float) -> str:
     return f"{here / there:.2f}" if math.isfinite(there) and there > 0 else "-"
 
 
-def image_section(samples: Sequence[Measured], dropped: int = 0) -> Section | None:
+def image_section(
+    samples: Sequence[Measured], dropped: int = 0, rates: Mapping[str, Any] | None = None
+) -> Section | None:
     """How images kept to their voxels, where the build checked them: accepted, draws, the critic's scores.
 
-    dropped: how many others were left out of the build.
+    dropped: how many others were left out of the build; rates: image_statistics.json.
     """
     checked = [sample for sample in samples if isinstance(sample.image.get("accepted"), bool)]
     figures = {"mIoU": "miou", "depth error": "depth_error", "draws": "attempts"}
@@ -172,7 +174,30 @@ def image_section(samples: Sequence[Measured], dropped: int = 0) -> Section | No
     tables += [Table("Recall by class", "Share of a class's pixels that the critic finds.", heads, recalls)] * bool(
         recalls
     )
+    tables += [_reject_table(rates)] * (rates is not None)
     return Section("images", "Images", note, tables)
+
+
+def _reject_table(rates: Mapping[str, Any] | None) -> Table:
+    """Draws that the critic turned down, by class in view."""
+    try:
+        found = {"all": (rates or {})["draws"], **(rates or {})["classes"]}
+        rows = [
+            [
+                name,
+                *(str(row[key]) for key in ("attempts", "rejected", "blamed")),
+                _part(row["rejected"], row["attempts"]),
+            ]
+            for name, row in found.items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError("image_statistics.json", "counts of draws by class", f"{error!r}", "build again") from None
+    note = "Of draws with the class in view; blamed: its own recall was too low."
+    return Table("Draws rejected", note, ["class in view", "draws", "rejected", "blamed", "share"], rows)
+
+
+def _part(count: float, whole: float) -> str:
+    return f"{100 * count / whole:.0f} %" if whole else "-"
 
 
 def _recall_rows(samples: Sequence[Measured]) -> list[list[str]]:

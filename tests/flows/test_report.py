@@ -54,6 +54,7 @@ def test_every_link_and_picture_lies_beside_the_page(dataset: Path) -> None:
     tables = {table["title"]: table for table in json.loads((index.parent / TABLES).read_text())["tables"]}
     assert [row[0] for row in tables["Time and cost by stage"]["rows"]] == ["views", "manifest", "all"]
     assert len(tables["Classes"]["rows"]) == 19
+    assert ["car", "8", "2", "1", "25 %"] in tables["Draws rejected"]["rows"]
 
 
 def test_the_report_is_no_part_of_the_dataset(built: Path, tmp_path: Path) -> None:
