@@ -121,7 +121,7 @@ def _awaited(stage: str, shard: int, job: Pending) -> Result:
     except InputError:
         raise
     except FailedJobError as error:
-        return Result(stage, shard, 0.0, skipped=False, cause=error.cause)
+        return Result(stage, shard, 0.0, skipped=False, cause=str(error.cause))
     except Exception as error:  # a cluster's own, such as a worker lost again and again
         return Result(stage, shard, 0.0, skipped=False, cause=f"{type(error).__name__}: {error}"[:200])
 
