@@ -174,14 +174,15 @@ def image_section(
     tables += [Table("Recall by class", "Share of a class's pixels that the critic finds.", heads, recalls)] * bool(
         recalls
     )
-    tables += [_reject_table(rates)] * (rates is not None)
+    if rates is not None:
+        tables.append(_reject_table(rates))
     return Section("images", "Images", note, tables)
 
 
-def _reject_table(rates: Mapping[str, Any] | None) -> Table:
+def _reject_table(rates: Mapping[str, Any]) -> Table:
     """Draws that the critic turned down, by class in view."""
     try:
-        found = {"all": (rates or {})["draws"], **(rates or {})["classes"]}
+        found = {"all": rates["draws"], **rates["classes"]}
         rows = [
             [
                 name,

@@ -78,7 +78,7 @@ def local_dask(plan: Plan, workers: int) -> dict[str, Any]:
     return {
         "n_workers": workers,
         "threads_per_worker": 1,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",  # any free port: without one it insists on 8787
         "memory_limit": 0,
         "local_directory": str(dask_folder(plan)),
         "silence_logs": logging.CRITICAL,

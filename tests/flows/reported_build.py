@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.shards import Result
 from flows.timing import TimingLog
+from pipeline.datasets.manifest import record_files
 from pipeline.scene.files import write_json
 
 REGION = {"iou": 0.5, "precision": 0.6, "recall": 0.7, "miou": 0.125, "miou_present": 0.25, "voxels": 9}
@@ -39,9 +40,10 @@ def scored(dataset: Path) -> None:
     table = json.loads((dataset / "manifest.json").read_text())
     for index, row in enumerate(table["samples"]):
         row["provenance"]["image"] |= {"miou": 0.1 * (6 - index), "depth_error": 0.3, "recall": {"car": 0.5}}
-    write_json(dataset / "manifest.json", table)
     rate = {"attempts": 8, "rejected": 2, "blamed": 1}
     write_json(dataset / "image_statistics.json", {"draws": rate, "classes": {"car": rate}})
+    table["files"] += [record.model_dump() for record in record_files(dataset, ["image_statistics.json"])]
+    write_json(dataset / "manifest.json", table)
 
 
 def timed(dataset: Path) -> None:

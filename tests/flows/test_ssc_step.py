@@ -11,6 +11,8 @@ from flows.report import SSC_FOLDER, SSC_TABLE
 from flows.ssc_step import check_ssc, run_ssc
 from flows.timing import LOG_NAME, TimingLog
 from pipeline.datasets.manifest import Manifest, SampleRecord, record_files, write_manifest
+from pipeline.datasets.semantic_kitti import open_root
+from pipeline.datasets.statistics import dataset_statistics
 from pipeline.scene.errors import InputError
 from tests.ssc_eval.toy_root import write_toy_root
 
@@ -19,6 +21,7 @@ from tests.ssc_eval.toy_root import write_toy_root
 def dataset(tmp_path: Path) -> Path:
     """A small root with train and val, listed as a build's."""
     root = write_toy_root(tmp_path / "dataset", {"00": 2, "08": 1}, {"train": ["00"], "val": ["08"]})
+    dataset_statistics(open_root(root), "train")  # as a build writes them
     files = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     samples = (SampleRecord(name="00/000000", shard=0, provenance={}),)
     manifest = Manifest(recipe={}, recipe_digest="", build_seed=0, samples=samples, files=record_files(root, files))
