@@ -11,6 +11,7 @@ from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import load_taxonomy
+from renderers.meshes import load_open3d
 
 trimesh = pytest.importorskip("trimesh", reason="trimesh isn't installed (pip install trimesh)")
 TAXONOMY = load_taxonomy("semantic_kitti")
@@ -42,8 +43,7 @@ def test_one_voxel_by_hand() -> None:
 
 
 def test_ply_by_two_libraries(tmp_path) -> None:
-    import open3d
-
+    open3d = load_open3d()
     scene = random_scene()
     write_ply(tmp_path / "a.ply", scene)
     written = (tmp_path / "a.ply").read_bytes()
