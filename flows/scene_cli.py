@@ -58,7 +58,7 @@ def sample(
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each with the recipe's threads.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Draw scenes into a root that every other command reads (sheet, info, render, build, evaluate-scenes).
+    """Draw scenes into a root that every other command reads (scene-sheet, info, render, build, evaluate-scenes).
 
     \b
     Example:
