@@ -20,6 +20,8 @@ RUN = (
     "    run_plan(toy_plan(pathlib.Path(sys.argv[1])), 'prefect', 2, lambda r: None)\n"
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Prefect's own sockets
+
 
 def test_one_task_run_a_stage_and_shard_and_the_same_bytes(tmp_path) -> None:
     from prefect.client.orchestration import get_client

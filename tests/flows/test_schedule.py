@@ -101,7 +101,7 @@ def test_a_served_deployment_makes_versions_on_its_own(tmp_path: Path) -> None:
             time.sleep(0.5)
         found = versions(tmp_path / "versions")
         served.send_signal(signal.SIGINT)
-        served.wait(60)
+        served.wait(180)
     finally:
         served.kill()
     assert len(found) >= 2, (tmp_path / "log").read_text()
