@@ -104,6 +104,7 @@ def test_a_served_deployment_makes_versions_on_its_own(tmp_path: Path) -> None:
         served.wait(180)
     finally:
         served.kill()
+        served.wait()
     assert len(found) >= 2, (tmp_path / "log").read_text()
     assert (tmp_path / "versions" / "latest" / "manifest.json").is_file()
     with pytest.raises(OSError, match="refused"):
