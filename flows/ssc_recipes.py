@@ -52,7 +52,7 @@ def small(sources: Sources) -> SscConfig:
         validate_every=200,
         keep=1,
     )
-    network = MonoSceneConfig(encoder="small", decoder=256, feature=16, dilations=(1, 2))
+    network = MonoSceneConfig(encoder="small", decoder=256, feature=16, dilations=(1, 2), location_prior=True)
     samples = SampleConfig(width_px=384, height_px=128, fit="resize")
     return SscConfig(network=network, samples=samples, training=training, sources=sources, seed=0, norm_frames=64)
 

@@ -2,7 +2,8 @@
 
 image -> 2D UNet -> features at 1/1..1/8 -> FLoSP (lifting.py) -> 3D UNet -> class logits. The published setting has
 149.6 million parameters. Deviations from the public code: no custom operation, no unused weights, images padded instead
-of corners aligned (encoder.py), the pretrained encoder is transformers' and not the noisy student.
+of corners aligned (encoder.py), the pretrained encoder is transformers' and not the noisy student. `location_prior` is
+ours: the network begins at what is most frequent at each voxel and learns in what a frame differs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class MonoSceneConfig(BaseModel):
     depth: Annotated[int, Field(ge=1, le=4)] = 2  # how often the 3D UNet halves the lifted volume
     dilations: Annotated[tuple[Dilation, ...], Field(min_length=1)] = (1, 2, 3)  # DDR blocks a level, branches of ASPP
     relation_prior: bool = True
+    location_prior: bool = False  # what lies where in the training frames is added to the logits; not the paper's
     recompute: bool = False  # gradient checkpointing: less memory, about a third more time
 
     @property
@@ -67,6 +69,8 @@ class MonoScene(nn.Module):
     also {"relations": (B, 4, M, N)}, see unet3d.RelationPrior. Weights are random: see `build`. Raises InputError.
     """
 
+    location: Tensor
+
     def __init__(self, config: MonoSceneConfig, grid: VoxelGrid, classes: int):
         super().__init__()
         if any(n % config.divisor for n in grid.shape):
@@ -88,11 +92,16 @@ class MonoScene(nn.Module):
             config.dilations,
             config.relation_prior,
         )
+        if config.location_prior:  # log p(class at voxel), see prior.location_logits
+            self.register_buffer("location", torch.zeros(classes, *grid.shape))
+            nn.init.zeros_(self.volume.head.classify.weight)  # so that it begins there
 
     def forward(self, image: Float[Tensor, "b 3 h w"], pixels: Int[Tensor, "b x y z 2"]) -> dict[str, Tensor]:
         self._check(image, pixels)
         run = recomputed if self.config.recompute and self.training else call
         logits, relations = self.volume(lift(self.image(image, run), pixels), run)
+        if self.config.location_prior:
+            logits = logits + self.location
         return {LOGITS: logits} if relations is None else {LOGITS: logits, RELATION_LOGITS: relations}
 
     def _check(self, image: Tensor, pixels: Tensor) -> None:

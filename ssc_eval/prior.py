@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, Int32, UInt8
+from scipy.ndimage import gaussian_filter
 
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import IGNORE
 from ssc_eval.metrics import Tally, empty_tally, tally_frame
 from ssc_eval.samples import SscDataset
+
+SPREAD = 0.7  # voxels
 
 
 def constant_prior(labels: Iterable[UInt8[np.ndarray, "x y z"]], classes: int) -> UInt8[np.ndarray, "x y z"]:
@@ -21,6 +24,11 @@ def constant_prior(labels: Iterable[UInt8[np.ndarray, "x y z"]], classes: int) -
 
     Raises InputError without frames, on frames of different shapes, and on labels not below `classes`.
     """
+    return location_counts(labels, classes).argmax(0).astype(np.uint8)
+
+
+def location_counts(labels: Iterable[UInt8[np.ndarray, "x y z"]], classes: int) -> Int32[np.ndarray, "k x y z"]:
+    """How many frames have each class at each voxel. Raises InputError as `constant_prior` does."""
     counts = None
     for frame in labels:
         if counts is None:
@@ -35,13 +43,25 @@ def constant_prior(labels: Iterable[UInt8[np.ndarray, "x y z"]], classes: int) -
         counts[flat[scored], voxels[scored]] += 1  # each voxel once
     if counts is None:
         raise InputError("constant prior", "one frame or more", "none")
-    return counts.argmax(0).astype(np.uint8).reshape(shape)
+    return counts.reshape(classes, *shape)
 
 
 def prior_of(dataset: SscDataset) -> UInt8[np.ndarray, "x y z"]:
     """The prior of a dataset's chosen frames. Raises InputError."""
     labels = (dataset.labels(number) for number in range(len(dataset.keys)))
     return constant_prior(labels, len(dataset.taxonomy.classes))
+
+
+def location_logits(counts: Int32[np.ndarray, "k x y z"]) -> Float32[np.ndarray, "k x y z"]:
+    """log p(class at voxel): counts blurred over neighbours, with the whole volume's shares as one more frame.
+
+    The blur (a Gaussian of SPREAD voxels) makes what few frames say hold for their surroundings; the added frame keeps
+    every class possible that occurs at all, and one frame for all classes together those that don't.
+    """
+    blurred = np.stack([gaussian_filter(of_class.astype(np.float64), SPREAD) for of_class in counts])
+    shares = counts.sum((1, 2, 3)) + 1.0
+    blurred += (shares / shares.sum())[:, None, None, None]
+    return np.log(blurred / blurred.sum(0)).astype(np.float32)
 
 
 def tally_prior(prior: UInt8[np.ndarray, "x y z"], dataset: SscDataset) -> Tally:

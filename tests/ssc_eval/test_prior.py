@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from pipeline.scene.errors import InputError
 from ssc_eval.metrics import ALL, IN_VIEW, OUT_OF_VIEW, tally_frame
 from ssc_eval.monoscene import MonoSceneConfig
-from ssc_eval.prior import constant_prior, prior_of, tally_prior
+from ssc_eval.prior import SPREAD, constant_prior, location_counts, location_logits, prior_of, tally_prior
 from ssc_eval.samples import SampleConfig, Source, SscDataset
 from tests.ssc_eval.toy_root import write_toy_root
 
@@ -37,6 +38,31 @@ def test_it_equals_a_plain_loop() -> None:
         votes = [int(frame[voxel]) for frame in frames if frame[voxel] != 255]
         expected[voxel] = min(set(votes), key=lambda c: (-votes.count(c), c)) if votes else 0
     np.testing.assert_array_equal(constant_prior(frames, 5), expected)
+
+
+def test_location_logits_are_blurred_shares_with_the_whole_volumes_as_one_more_frame() -> None:
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 3, (6, 4, 4, 4), dtype=np.uint8)
+    counts = location_counts(frames, 4)
+    assert counts.sum() == frames.size
+    reach = np.arange(-4, 5)
+    kernel = np.exp(-0.5 * (reach / SPREAD) ** 2) * (abs(reach) <= round(4 * SPREAD))
+    kernel /= kernel.sum()
+    at, mass = (1, 2, 3), np.zeros(4)
+    for offset in itertools.product(reach, repeat=3):
+        neighbour = tuple(_reflected(a + d, 4) for a, d in zip(at, offset, strict=True))
+        mass += np.prod([kernel[d + 4] for d in offset]) * counts[(slice(None), *neighbour)]
+    shares = counts.sum((1, 2, 3)) + 1.0
+    mass += shares / shares.sum()
+    found = location_logits(counts)
+    np.testing.assert_allclose(found[(slice(None), *at)], np.log(mass / mass.sum()), rtol=1e-4)
+    np.testing.assert_allclose(np.exp(found).sum(0), 1, rtol=1e-5)
+    assert np.isfinite(found).all()  # class 3 never occurs
+
+
+def _reflected(place: int, size: int) -> int:
+    place %= 2 * size
+    return place if place < size else 2 * size - 1 - place
 
 
 def test_faults_are_one_line() -> None:

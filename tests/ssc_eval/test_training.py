@@ -22,6 +22,7 @@ from ssc_eval.inference import evaluate_network, opened, predict, predicted, tal
 from ssc_eval.losses import monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, OUT_OF_VIEW
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoSceneConfig, build
+from ssc_eval.prior import location_counts, location_logits
 from ssc_eval.samples import SampleConfig, Source, SscDataset
 from ssc_eval.training import SscConfig, overfit_frame, ssc_loss, train_ssc
 from ssc_eval.weights import load_ssc
@@ -236,6 +237,20 @@ def test_batch_norms_are_settled_on_draws_of_the_sources(root: Path, trained: Pa
     name = next(name for name in settled if name.endswith("running_mean"))
     assert settled[name.replace("running_mean", "num_batches_tracked")] == 3
     assert load_part(tmp_path / "checkpoints/step_00000001", "model")[name].ne(settled[name]).any()
+
+
+def test_a_network_with_a_location_prior_begins_at_the_constant_prior(root: Path, tmp_path: Path) -> None:
+    network = NETWORK.model_copy(update={"location_prior": True})
+    base = config(root, network=network)
+    idle = base.model_copy(update={"training": base.training.model_copy(update={"steps": 1, "learning_rate": 1e-12})})
+    model, _ = load_ssc(train_ssc(idle, tmp_path))
+    dataset = SscDataset(idle.sources, SAMPLES, 0, network)
+    with torch.no_grad():
+        logits = model(dataset[0]["image"][None], dataset[0]["pixels"][None])[LOGITS][0]
+    where = location_logits(location_counts((dataset.labels(n) for n in range(len(dataset.keys))), 20))
+    spread = (logits - torch.from_numpy(where)).flatten(1)
+    assert float(spread.std(dim=1).max()) < 1e-4  # a bias a class beside it, no more
+    assert spread.abs().max() < 1
 
 
 def test_one_frame_is_learnt_by_heart(root: Path) -> None:
