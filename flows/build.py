@@ -22,7 +22,7 @@ from flows.report import write_report
 from flows.shards import WORK, Plan, Result, Stage, read_record
 from flows.sources import open_source, source_grid, source_length, source_taxonomy
 from flows.ssc_step import check_ssc, run_ssc
-from flows.stages import files_stage, images_stage, is_dropped, masks_stage, scenes_stage, views_stage
+from flows.stages import files_stage, images_stage, is_dropped, masks_stage, scenes_stage, source_inputs, views_stage
 from flows.timing import TimingLog
 from flows.viewing import cameras_of, nominal_calibration
 from pipeline.datasets.kitti_calibration import write_calibration, write_poses, write_times
@@ -34,7 +34,11 @@ from pipeline.scene.files import digest_of, write_atomic, write_json
 
 STAGES = (
     Stage(
-        "scenes", 1, scenes_stage, reads=("source", "seed", "samples", "shard_samples", "threads", "images_per_scene")
+        "scenes",
+        1,
+        scenes_stage,
+        reads=("source", "seed", "samples", "shard_samples", "threads", "images_per_scene"),
+        inputs=source_inputs,
     ),
     Stage("masks", 1, masks_stage, reads=()),
     Stage("views", 1, views_stage, reads=("views", "sequences", "val_share", "test_share")),

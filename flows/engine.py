@@ -44,12 +44,14 @@ def run_plan(
     IncompleteError (shards that kept failing).
     """
     require_runner(options)
+    if options.changed and options.shards is not None:
+        raise InputError("--changed", "a build of all shards", "--shard-range beside it", "leave one out")
     if options.devices is None and any(stage.gpu for stage in plan.stages):
         options = replace(options, devices=visible_devices())
     chosen = chosen_shards(plan, options)
     part = "" if options.shards is None else f"{chosen.start}-{chosen.stop}"
     with locked(plan.out, part):
-        pin_recipe(plan, options.changed and not part)
+        pin_recipe(plan, options.changed)
         shutil.rmtree(plan.out / WORK / "failed", ignore_errors=True)
         if not part:
             sweep(plan.out)

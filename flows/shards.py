@@ -38,7 +38,8 @@ class Stage:
 
     version changes whenever the same recipe would give other bytes; keep: the files belong to the dataset, else they
     are intermediate and go once the last stage of their shard is done. reads: the recipe's fields that shape this
-    stage's bytes beside those of the stages before it; None: the whole recipe. gpu: one at a time a device.
+    stage's bytes beside those of the stages before it; None: the whole recipe. inputs: digest of files outside `out`
+    that a shard reads; None: none. gpu: one at a time a device.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Stage:
     run: Callable[[Any, Path, int], list[str]]
     keep: bool = False
     reads: tuple[str, ...] | None = None
+    inputs: Callable[[Any, int], str] | None = None
     gpu: bool = False
 
 
@@ -80,13 +82,14 @@ def record_path(plan: Plan, stage: str, shard: int) -> Path:
 
 
 def identity(plan: Plan, stage_index: int, shard: int) -> str:
-    """Digest of what shapes a job's bytes: what it and all stages before it read of the recipe, their versions, shard.
-
-    Seeds and weights' digests are fields of the recipe.
+    """Digest of what shapes a job's bytes: what it and all stages before it read of the recipe and of files, their
+    versions, shard. Seeds and weights' digests are fields of the recipe.
     """
     stages = plan.stages[: stage_index + 1]
     versions = [[stage.name, stage.version] for stage in stages]
-    return digest_of({"recipe": _read_fields(plan.recipe, stages), "stages": versions, "shard": shard})
+    inputs = [stage.inputs(plan.recipe, shard) for stage in stages if stage.inputs is not None]
+    recipe = _read_fields(plan.recipe, stages)
+    return digest_of({"recipe": recipe, "stages": versions, "shard": shard, "inputs": inputs})
 
 
 def _read_fields(recipe: Recipe, stages: tuple[Stage, ...]) -> Any:

@@ -21,6 +21,8 @@ from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 
+VOXEL_SUFFIXES = (".label", ".invalid", ".occluded", ".bin")
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -142,6 +144,24 @@ def split_frames(source: SplitSource) -> tuple[tuple[str, str], ...]:
     if not frames:
         raise InputError(source.root, f"labelled frames in split {source.split}", "none")
     return frames
+
+
+def source_files(source: SplitSource, index: int) -> dict[str, str]:
+    """SHA-256 of the files of a split's frame that a build reads, by path in the root. Raises InputError."""
+    sequence, frame = split_frames(source)[index]
+    root, names = open_source(source.root), [("voxels", frame + suffix) for suffix in VOXEL_SUFFIXES]
+    paths = [frame_path(root, sequence, *name) for name in (*names, ("calib", f"{frame}.txt"))]
+    paths.append(frame_path(root, sequence, "", "calib.txt"))
+    found = {path: path.stat() for path in paths if path.is_file()}
+    return {
+        path.relative_to(root.path).as_posix(): _sha256(path, stat.st_size, stat.st_mtime_ns)
+        for path, stat in found.items()
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    return sha256_file(path)
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,19 +13,26 @@ import numpy as np
 
 from flows.layout import Place, place_of, shard_range
 from flows.payload import read_payload, write_payload
-from flows.recipes import BuildRecipe, ControlNetImages
+from flows.recipes import BuildRecipe, ControlNetImages, SplitSource
 from flows.shards import WORK
-from flows.sources import draw, source_grid
+from flows.sources import draw, source_files, source_grid
 from flows.viewing import cameras_of, copy_frame_calibration
 from pipeline.datasets.image_files import write_depth, write_image, write_label_image
 from pipeline.datasets.monoscene_labels import write_monoscene_labels
 from pipeline.datasets.semantic_kitti import write_frame
 from pipeline.datasets.voxel_frames import frame_of
-from pipeline.scene.files import write_json
+from pipeline.scene.files import digest_of, write_json
 from pipeline.scene.records import Scene
 from pipeline.scene.taxonomy import IGNORE, from_short_form, short_form
 
 VIEW_KINDS = ("depth", "semantics")  # what is exported of a view beside its image
+
+
+def source_inputs(recipe: BuildRecipe, shard: int) -> str:
+    """Digest of the dataset files that a shard reads, "" where its scenes don't come from a dataset."""
+    if not isinstance(recipe.source, SplitSource):
+        return ""
+    return digest_of([source_files(recipe.source, index) for index in shard_range(recipe, shard)])
 
 
 def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:

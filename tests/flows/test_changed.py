@@ -30,6 +30,13 @@ def test_a_changed_recipe_is_refused_unless_it_is_said_and_the_difference_is_nam
     assert files_of(tmp_path) == squares_of(3)
 
 
+def test_a_change_concerns_all_shards(tmp_path) -> None:
+    run(tmp_path)
+    with pytest.raises(InputError, match="--shard-range beside it"):
+        run(tmp_path, RunOptions(changed=True, shards=range(1)), plus=4)
+    assert files_of(tmp_path) == squares_of(3)
+
+
 def test_only_what_a_change_touches_is_made_anew(tmp_path) -> None:
     run(tmp_path)
     (tmp_path / MANIFEST_NAME).write_text('{"files": []}')

@@ -81,3 +81,20 @@ def test_a_change_reaches_the_first_stage_that_reads_it_and_all_after(root, tmp_
     names = [stage.name for stage in STAGES]
     start = len(names) if first is None else names.index(first)
     assert same == [True] * start + [False] * (len(names) - start)
+
+
+def test_a_frames_files_are_part_of_the_identity_of_its_shard_alone(root: Path, tmp_path: Path) -> None:
+    own = write_street_root(tmp_path / "root", train=2, val=1)
+    plan = Plan("build", STAGES, recipe_of(own, shard_samples=1), tmp_path / "out", 2)
+    before = [identity(plan, len(STAGES) - 1, shard) for shard in range(2)]
+    voxels = own / "sequences" / "00" / "voxels"
+    for suffix, touched in (("label", 0), ("invalid", 1)):
+        path = voxels / f"{touched:06d}.{suffix}"
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+        after = [identity(plan, len(STAGES) - 1, shard) for shard in range(2)]
+        assert [a == b for a, b in zip(before, after, strict=True)] == [shard != touched for shard in range(2)]
+        before = after
+    elsewhere = recipe_of(write_street_root(tmp_path / "moved", train=2, val=1), shard_samples=1)
+    moved = identity(Plan("build", STAGES, elsewhere, tmp_path, 2), 1, 0)
+    original = identity(Plan("build", STAGES, recipe_of(root, shard_samples=1), tmp_path, 2), 1, 0)
+    assert moved == original  # the same files, wherever they lie
