@@ -46,6 +46,7 @@ STAGES = (
     Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),
 )
 PACKAGES = ("numpy", "numba", "pillow", "opencv-python", "open3d")  # whose versions can shape bytes
+DRAWING = ("torch", "diffusers", "transformers")  # likewise, where networks draw
 
 
 def build_dataset(
@@ -128,12 +129,18 @@ def finish_build(plan: Plan, recipe: BuildRecipe) -> None:
         recipe_digest=recipe.digest(),
         build_seed=recipe.seed,
         inputs={"source": digest_of([sample.provenance for sample in drawn])},
-        versions={"python": platform.python_version(), **{name: version(name) for name in ("occfactory", *PACKAGES)}},
+        versions={"python": platform.python_version(), **{name: version(name) for name in _packages(recipe)}},
         samples=tuple(samples),
         dropped=tuple(sample for sample in drawn if sample.name not in kept),
         files=record_files(plan.out, files),
     )
     write_manifest(plan.out, manifest)
+
+
+def _packages(recipe: BuildRecipe) -> tuple[str, ...]:
+    """The packages whose versions can shape a build's bytes, our own first."""
+    networks = isinstance(recipe.source, GeneratorSource) or recipe.images.kind != "render"
+    return ("occfactory", *PACKAGES, *(DRAWING if networks else ()))
 
 
 def _sample_record(plan: Plan, recipe: BuildRecipe, index: int) -> SampleRecord:

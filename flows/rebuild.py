@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flows.build import PACKAGES, build_dataset
+from flows.build import build_dataset
 from flows.engine import Engine
 from flows.recipes import BuildRecipe, validated, weights_digest
 from pipeline.datasets.manifest import Manifest, read_manifest
@@ -95,10 +93,9 @@ def compared(before: Manifest, after: Manifest) -> Rebuilt:
             found.append((path, f"{old[path].bytes} bytes, {what} of {new[path].bytes} bytes"))
     if (before.samples, before.dropped) != (after.samples, after.dropped):
         found.append(("manifest.json", "records other samples"))
-    now = {"python": platform.python_version(), **{name: version(name) for name in ("occfactory", *PACKAGES)}}
     versions = tuple(
-        f"{name} was {was}, now {now.get(name, 'not there')}"
+        f"{name} was {was}, now {after.versions.get(name, 'not there')}"
         for name, was in before.versions.items()
-        if now.get(name) != was
+        if after.versions.get(name) != was
     )
     return Rebuilt(len(old), tuple(found), versions)

@@ -47,6 +47,7 @@ def small(sources: Sources) -> SscConfig:
         weight_decay=1e-4,
         schedule=Schedule(kind="cosine", warmup_steps=20, floor=0.01),
         clip_norm=10.0,
+        ema_decay=0.99,
         torch_threads=1,
         checkpoint_every=200,
         validate_every=200,

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.building import undisturbed
+from tests.faults.building import PLAIN, street, undisturbed, whole_road
 from tests.faults.scenarios import SkippedError, flipped_byte, full_disk, kills, lost_dask_worker, moments
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     """0 if every build that went on ended as the undisturbed one."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--kills", type=int, default=50, help="of a plain build")
+    arguments.add_argument("--kills", type=int, default=50, help="of a build with every stage on, without Prefect")
     arguments.add_argument("--prefect-kills", type=int, default=5)
     arguments.add_argument(
         "--in-a-row", type=int, default=5, help="kills of one folder before it is brought to its end"
@@ -37,19 +37,20 @@ def main() -> int:
 
 
 def _scenarios(folder: Path, asked: argparse.Namespace) -> Iterator[Iterator[str]]:
-    plain = undisturbed(folder)
-    print(f"undisturbed: {len(plain.expected)} files in {plain.seconds:.1f} s", flush=True)
-    yield kills(plain, folder / "plain", moments(asked.seed, asked.kills, plain.seconds), asked.in_a_row)
+    whole = undisturbed(folder, whole_road(folder))
+    print(f"every stage on, undisturbed: {len(whole.expected)} files in {whole.seconds:.1f} s", flush=True)
+    yield kills(whole, folder / "whole", moments(asked.seed, asked.kills, whole.seconds), asked.in_a_row)
+    plain = undisturbed(folder, street(folder))
     yield flipped_byte(plain, folder / "flipped")
     yield full_disk(plain, folder / "small")
     if importlib.util.find_spec("distributed") is None:
         print("SKIPPED: a lost Dask worker, as dask is not installed", flush=True)
     else:
-        dask = undisturbed(folder, "--engine", "none", "--workers", "2", "--runner", "dask")
+        dask = undisturbed(folder, street(folder), *PLAIN, "--runner", "dask")
         yield lost_dask_worker(dask, folder / "lost")
     if not asked.prefect_kills:
         return
-    flow = undisturbed(folder, "--engine", "prefect", "--workers", "2")
+    flow = undisturbed(folder, street(folder), "--engine", "prefect", "--workers", "2")
     print(f"undisturbed as a Prefect flow: {flow.seconds:.1f} s", flush=True)
     yield kills(flow, folder / "flow", moments(asked.seed + 1, asked.prefect_kills, flow.seconds), 1)
 

@@ -4,21 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.building import Build, undisturbed
+from tests.faults.building import Build, street, undisturbed, whole_road
 from tests.faults.scenarios import flipped_byte, kills, moments
 
-KILLS, IN_A_ROW = 8, 2
+KILLS, IN_A_ROW = 6, 2  # and 2 of the whole road
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Build:
-    return undisturbed(tmp_path_factory.mktemp("faults"))
+    folder = tmp_path_factory.mktemp("faults")
+    return undisturbed(folder, street(folder))
 
 
 def test_kills_of_the_process_group_at_seeded_moments(plain: Build, tmp_path: Path) -> None:
     lines = list(kills(plain, tmp_path, moments(7, KILLS, plain.seconds), IN_A_ROW))
     assert len(lines) == KILLS // IN_A_ROW
     assert sum(line.count("had ended") for line in lines) < KILLS // 2  # most were at work
+
+
+def test_kills_of_a_build_with_every_stage_on(tmp_path: Path) -> None:
+    whole = undisturbed(tmp_path, whole_road(tmp_path))
+    assert {"model.safetensors", "image_statistics.json"} <= set(whole.expected)
+    assert len(list(kills(whole, tmp_path, moments(1, 2, whole.seconds), 1))) == 2
 
 
 def test_a_flipped_bit_in_a_finished_shard(plain: Build, tmp_path: Path) -> None:
