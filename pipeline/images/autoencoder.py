@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from pipeline.images.pairs import Pairs
+from pipeline.images.pairs import Images, Pairs
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
 from pipeline.learning.loop import Trained, train
@@ -27,6 +27,7 @@ from pipeline.learning.order import Indexed
 from pipeline.scene.files import digest_of
 
 Weight = Annotated[float, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
 Features = Callable[[Float[Tensor, "b 3 h w"]], Sequence[Tensor]]
 SCALED_ON = 64  # samples that the latents' scale is taken from
 
@@ -40,6 +41,7 @@ class VaeTraining(BaseModel):
     gradient_weight: Weight = 1.0
     feature_weight: Weight = 0.0  # of `features`, where the caller gives some
     mirror: bool = True  # every other image left to right
+    crop_px: tuple[Size, Size] | None = None  # (width, height) of random parts to learn from, not the images whole
 
 
 class _Coder(nn.Module):
@@ -69,19 +71,19 @@ def train_vae(
     features: maps of another frozen network for the perceptual term (on the images' device); not of the critic that
     will judge the images. Raises InputError.
     """
-    pairs = Pairs(dataset, pipeline, config.mirror)
+    images = Images(Pairs(dataset, pipeline, config.mirror))
     coder = _Coder(pipeline.vae.requires_grad_(True))
     digest = digest_of({"data": data_digest, "config": config.model_dump(mode="json", exclude={"train"})})
-    trained = train(coder, _loss(config, features), pairs, config.train, Path(out), data_digest=digest)
+    trained = train(coder, _loss(config, features), images, config.train, Path(out), data_digest=digest)
     load_model(trained.checkpoint, coder)
     pipeline.vae.to("cpu").eval()
-    scale_latents(pipeline, pairs)
+    scale_latents(pipeline, images)
     return trained
 
 
 def _loss(config: VaeTraining, features: Features | None) -> Callable[..., tuple[Tensor, Mapping[str, Tensor]]]:
     def loss(model: nn.Module, batch: Any, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        image = batch["image"]
+        image = batch["image"] if config.crop_px is None else cropped(batch["image"], config.crop_px, noise)
         found, kl = model(image, noise)
         terms = {"pixels": (found - image).abs().mean(), "gradients": gradient_distance(found, image), "kl": kl}
         total = terms["pixels"] + config.gradient_weight * terms["gradients"] + config.kl_weight * kl
@@ -91,6 +93,22 @@ def _loss(config: VaeTraining, features: Features | None) -> Callable[..., tuple
         return total, terms
 
     return loss
+
+
+def cropped(
+    images: Float[Tensor, "b c h w"], size_px: tuple[int, int], draws: torch.Generator
+) -> Float[Tensor, "b c height width"]:
+    """A part of size_px = (width, height) of each image, anywhere alike; of a smaller image, as much as it has.
+
+    Many parts of many images say more in a step than few whole ones of as many pixels.
+    """
+    (width, height), (high, wide) = size_px, images.shape[2:]
+    tops, lefts = (
+        torch.randint(max(room, 0) + 1, (len(images),), generator=draws, device=draws.device).tolist()
+        for room in (high - height, wide - width)
+    )
+    parts = [image[:, t : t + height, u : u + width] for image, t, u in zip(images, tops, lefts, strict=True)]
+    return torch.stack(parts)
 
 
 def gradient_distance(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Tensor:
@@ -112,11 +130,11 @@ def _feature_distance(features: Features, found: Tensor, image: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def scale_latents(pipeline: Any, pairs: Pairs) -> float:
-    """Set the VAE's scaling factor, 1 / standard deviation of drawn latents of the first pairs, and return it."""
+def scale_latents(pipeline: Any, images: Images) -> float:
+    """Set the VAE's scaling factor, 1 / standard deviation of drawn latents of the first images, and return it."""
     squares, mean, count = 0.0, 0.0, 0
-    for index in range(min(SCALED_ON, len(pairs))):
-        posterior = pipeline.vae.encode(pairs[index]["image"][None]).latent_dist
+    for index in range(min(SCALED_ON, len(images))):
+        posterior = pipeline.vae.encode(images[index]["image"][None]).latent_dist
         squares += float((posterior.mean.double().square() + posterior.var.double()).sum())
         mean, count = mean + float(posterior.mean.double().sum()), count + posterior.mean.numel()
     deviation = max(squares / count - (mean / count) ** 2, 1e-12) ** 0.5

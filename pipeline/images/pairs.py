@@ -72,6 +72,32 @@ class Pairs:
         check_words(self.tokenizer, pair["prompt"])
 
 
+class Images:
+    """The pairs' images alone, {"image": (3, H, W) in -1..1}, which are quick to read; `draw` mirrors as the pairs do.
+
+    A source's own `photograph(index)` is used where it has one. Raises InputError on images of another size.
+    """
+
+    def __init__(self, pairs: Pairs):
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        photograph = getattr(self.pairs.source, "photograph", None)
+        image = photograph(index) if photograph else self.pairs.source[index]["image"]
+        if image.shape != (*self.pairs.size, 3) or image.dtype != np.uint8:
+            found = f"{image.shape} of {image.dtype}"
+            raise InputError(f"training pair {index}", f"an image of {self.pairs.size}, as pair 0", found)
+        return {"image": pixels(image)}
+
+    def draw(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """As the training loop asks for it."""
+        image = self[index]["image"]
+        return {"image": image.flip(-1) if self.pairs.mirror and rng.random() < 0.5 else image}
+
+
 def pixels(image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "3 h w"]:
     """0..255 -> -1..1, as diffusers' VAEs have it."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1

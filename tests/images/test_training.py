@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import chisquare
 
-from pipeline.images.autoencoder import VaeTraining, gradient_distance, scale_latents, train_vae
+from pipeline.images.autoencoder import VaeTraining, cropped, gradient_distance, scale_latents, train_vae
 from pipeline.images.config import SynthesisConfig
 from pipeline.images.controlnet import ControlTraining, train_control
-from pipeline.images.pairs import Pairs
+from pipeline.images.pairs import Images, Pairs
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
 from tests.images.stock import stock_pipeline
@@ -48,6 +49,30 @@ def test_the_vae_learns_and_its_latents_have_unit_variance(tmp_path) -> None:
     assert scale**2 * float(posterior.mean.var(correction=0) + posterior.var.mean()) == pytest.approx(1, rel=1e-4)
 
 
+def test_parts_of_images_lie_anywhere_alike_and_stay_whole() -> None:
+    rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
+    images, draws = torch.stack([rows, columns])[None].repeat(1500, 1, 1, 1), torch.Generator().manual_seed(3)
+    parts = cropped(images, (4, 3), draws)
+    assert parts.shape == (1500, 2, 3, 4)
+    corners = parts[:, :, 0, 0]
+    torch.testing.assert_close(parts - corners[:, :, None, None], images[:, :, :3, :4])
+    counts = np.bincount((corners[:, 0] * 4 + corners[:, 1]).int().numpy(), minlength=12)
+    assert chisquare(counts).pvalue > 0.001  # 3 x 4 places
+    torch.testing.assert_close(cropped(images, (9, 9), draws), images)
+
+
+def test_a_vae_learns_from_parts_mirrored_at_times(tmp_path) -> None:
+    config = VaeTraining(train=steps(25, checkpoint_every=25), crop_px=(16, 8))
+    trained = train_vae(tiny(), Boxes(), config, tmp_path)
+    assert trained.losses[-1]["pixels"] < 0.8 * trained.losses[0]["pixels"]
+    images, rng = Images(Pairs(Boxes(), tiny(), mirror=True)), np.random.default_rng(0)
+    plain = images[2]["image"]
+    drawn = [images.draw(2, rng)["image"] for _ in range(40)]
+    flipped = sum(torch.equal(image, plain.flip(-1)) for image in drawn)
+    assert 8 < flipped < 32
+    assert flipped + sum(torch.equal(image, plain) for image in drawn) == 40
+
+
 def test_features_of_another_network_take_part(tmp_path) -> None:
     seen = []
 
@@ -73,7 +98,7 @@ def test_joint_training_learns_and_moves_all_but_the_vae(tmp_path) -> None:
     with torch.no_grad():  # a VAE that is sure of its latents, as a trained one
         pipeline.vae.quant_conv.weight[4:].zero_()
         pipeline.vae.quant_conv.bias[4:].fill_(-20)
-    scale_latents(pipeline, Pairs(Boxes(), pipeline, mirror=False))
+    scale_latents(pipeline, Images(Pairs(Boxes(), pipeline, mirror=False)))
     before = weights(pipeline)
     config = control(30, learning_rate=5e-3, checkpoint_every=30, log_every=10)
     trained = train_control(pipeline, Boxes(), config, tmp_path)
