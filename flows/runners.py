@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -118,5 +119,12 @@ def _ray(plan: Plan, workers: int, options: RunOptions) -> Iterator[Submit]:
 
 
 def local_ray(workers: int) -> dict[str, Any]:
-    """A local cluster's arguments: so many workers, no dashboard."""
-    return {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+    """A local cluster's arguments: so many workers, no dashboard, and a token of its own that no file holds."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return {
+        "num_cpus": workers,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }

@@ -32,10 +32,11 @@ def test_a_dask_worker_killed_amid_a_build_costs_nothing(tmp_path) -> None:
     assert not (tmp_path / ".build/dask").exists()
 
 
-def test_a_shard_that_keeps_failing_on_dask_is_named(tmp_path) -> None:
-    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+@pytest.mark.parametrize(("runner", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_shard_that_keeps_failing_on_a_cluster_is_named(tmp_path, runner: str, package: str) -> None:
+    pytest.importorskip(package, reason=f"the extra `{runner}` is not installed")
     with pytest.raises(IncompleteError, match=r"shard 2 \(squares: its worker process was killed"):
-        run(tmp_path, "none", fault="killed", runner="dask", retries=1)
+        run(tmp_path, "none", fault="killed", runner=runner, retries=1)
     assert len(files_of(tmp_path)) == 4
 
 
@@ -50,6 +51,13 @@ def test_the_same_bytes_on_ray(tmp_path, engine: str) -> None:
     pytest.importorskip("prefect_ray", reason="the extra `ray` is not installed")
     run(tmp_path, engine, runner="ray")
     assert files_of(tmp_path) == squares_of()
+
+
+def test_bad_input_on_ray_is_its_one_line(tmp_path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, "none", fault="input", runner="ray")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_address_needs_a_runner_with_a_cluster(tmp_path) -> None:
