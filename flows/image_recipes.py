@@ -52,7 +52,7 @@ def small() -> BaseRecipe:
             unet_channels=(40, 80, 112),
             unet_attention=(False, True, True),
         ),
-        vae=VaeTraining(train=vae, feature_weight=0.5, crop_px=(96, 64)),
+        vae=VaeTraining(train=vae, colour_weight=4.0, feature_weight=0.5, crop_px=(96, 64)),
         control=ControlTraining(train=control),
         half=True,
     )

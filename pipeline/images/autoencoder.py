@@ -1,10 +1,12 @@
 """Stage 1 of the small pipeline: the VAE, which sets the ceiling of all that the later stage can show.
 
-    loss = |x - x'|_1 + g * |grad x - grad x'|_1 (three scales) + k * KL(q(z | x) || N(0, 1)) + p * features' distance
+    loss = |x - x'|_1 + g * |grad x - grad x'|_1 (three scales) + c * |mean x - mean x'|_1 (over squares)
+           + k * KL(q(z | x) || N(0, 1)) + p * features' distance
 
 Auto-encoding variational Bayes (Kingma and Welling, 2014). The gradient term stands in for the learned perceptual and
 adversarial losses of latent diffusion (Rombach et al., 2022), whose networks would have to be downloaded: it keeps
-edges, so class borders, from blurring away. Afterwards latents are scaled to unit variance.
+edges, so class borders, from blurring away. The means keep colours, which weigh little in single pixels: without them
+the latents learn light and shade alone for a long time. Afterwards latents are scaled to unit variance.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pipeline.scene.files import digest_of
 Weight = Annotated[float, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
 Features = Callable[[Float[Tensor, "b 3 h w"]], Sequence[Tensor]]
+COLOUR_PX = 8
 SCALED_ON = 64  # samples that the latents' scale is taken from
 
 
@@ -39,6 +42,7 @@ class VaeTraining(BaseModel):
     train: TrainConfig
     kl_weight: Weight = 1e-6
     gradient_weight: Weight = 1.0
+    colour_weight: Weight = 0.0  # of means over squares of COLOUR_PX
     feature_weight: Weight = 0.0  # of `features`, where the caller gives some
     mirror: bool = True  # every other image left to right
     crop_px: tuple[Size, Size] | None = None  # (width, height) of random parts to learn from, not the images whole
@@ -87,6 +91,9 @@ def _loss(config: VaeTraining, features: Features | None) -> Callable[..., tuple
         found, kl = model(image, noise)
         terms = {"pixels": (found - image).abs().mean(), "gradients": gradient_distance(found, image), "kl": kl}
         total = terms["pixels"] + config.gradient_weight * terms["gradients"] + config.kl_weight * kl
+        if config.colour_weight:
+            terms["colours"] = (avg_pool2d(found, COLOUR_PX) - avg_pool2d(image, COLOUR_PX)).abs().mean()
+            total = total + config.colour_weight * terms["colours"]
         if features is not None:
             terms["features"] = _feature_distance(features, found, image)
             total = total + config.feature_weight * terms["features"]

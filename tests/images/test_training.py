@@ -73,17 +73,17 @@ def test_a_vae_learns_from_parts_mirrored_at_times(tmp_path) -> None:
     assert flipped + sum(torch.equal(image, plain) for image in drawn) == 40
 
 
-def test_features_of_another_network_take_part(tmp_path) -> None:
+def test_colours_and_features_of_another_network_take_part(tmp_path) -> None:
     seen = []
 
     def features(image):
         seen.append(image.requires_grad)
         return [image.mean(dim=(2, 3))]
 
-    config = VaeTraining(train=steps(1), feature_weight=1.0)
+    config = VaeTraining(train=steps(1), feature_weight=1.0, colour_weight=2.0)
     row = train_vae(tiny(), Boxes(), config, tmp_path, features=features).losses[-1]
     assert sorted(seen) == [False, True]
-    expected = row["pixels"] + row["gradients"] + config.kl_weight * row["kl"] + row["features"]
+    expected = row["pixels"] + row["gradients"] + config.kl_weight * row["kl"] + row["features"] + 2 * row["colours"]
     assert row["loss"] == pytest.approx(expected, rel=1e-5)
 
 
