@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.image_judging_cli import adopt_critic, evaluate
+
 images = typer.Typer(no_args_is_help=True, help="Images: critics, pipelines, ControlNets; drawing and checking.")
 
 
@@ -171,6 +173,10 @@ def check(
     if out is not None:
         write_json(out, found)
     typer.echo("\n".join(lines(found)))
+
+
+images.command("adopt-critic")(adopt_critic)
+images.command("evaluate")(evaluate)
 
 
 def _size(text: str) -> tuple[int, int]:
