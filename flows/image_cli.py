@@ -128,6 +128,7 @@ def sample(
     size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Default: as the weights learned.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree.")] = 0,
     changes: Changes = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Draw images of a root's frames, with their conditions, photographs and the VAE's reconstructions beside them.
 
@@ -139,6 +140,7 @@ def sample(
     """
     from flows.image_samples import SamplesRecipe, sample_images, samples_recipe
     from flows.recipes import apply_changes, validated
+    from flows.ssc_score import told
 
     pairs: dict[str, object] = {} if size is None else dict(zip(("width_px", "height_px"), _size(size), strict=True))
     fields = {"controlnet": controlnet, "frames": frames, "images": count, "seed": seed, "pairs": pairs}
@@ -147,7 +149,9 @@ def sample(
     if extras:
         table["pairs"]["prompt"]["extras"] = tuple(extras)
     apply_changes(table, tuple(changes or ()))
-    typer.echo(sample_images(validated(SamplesRecipe, table), out))
+    with told("drawing", quiet) as progress:
+        rows = sample_images(validated(SamplesRecipe, table), out, progress)
+    typer.echo(rows)
 
 
 @images.command("check")

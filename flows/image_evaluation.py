@@ -10,7 +10,7 @@ of several images a frame, the k-th ones are a set, and the figure is their mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,24 @@ class _Encoded:
     rows: list[list[Image]]
 
 
-def evaluate_images(folder: Path, out: Path, measures: Measures, command: str = "") -> dict[str, Any]:
-    """Measure a folder of `images sample` and write; what evaluation.json holds. Raises InputError."""
+def evaluate_images(
+    folder: Path,
+    out: Path,
+    measures: Measures,
+    command: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure a folder of `images sample` and write; what evaluation.json holds.
+
+    progress(done, total): of frames, judged and then encoded. Raises InputError.
+    """
     require_empty(out)
     encoder = image_encoder(Encoders(None, measures.inception, measures.features))
     frames = Samples(folder)
     if len(frames) < 2:
         raise InputError(folder, "at least 2 frames", str(len(frames)), "draw more: images sample --frames")
-    structure = None if measures.critic is None else check_folder(folder, measures.critic)
-    found = _encoded(encoder, frames)
+    structure = None if measures.critic is None else check_folder(folder, measures.critic, progress=progress)
+    found = _encoded(encoder, frames, progress)
     table = {
         "command": command,
         "drawn": frames.recipe,
@@ -85,7 +94,7 @@ def evaluate_images(folder: Path, out: Path, measures: Measures, command: str = 
     return table
 
 
-def _encoded(encoder: ImageEncoder, frames: Sequence[Judged]) -> _Encoded:
+def _encoded(encoder: ImageEncoder, frames: Sequence[Judged], progress: Callable[[int, int], None]) -> _Encoded:
     shown = evenly(len(frames), ROWS)
     kinds: dict[str, list[np.ndarray]] = {}
     generated, rows = [], []
@@ -96,6 +105,7 @@ def _encoded(encoder: ImageEncoder, frames: Sequence[Judged]) -> _Encoded:
         if place in shown:
             seeds = one.images["generated"][:SEEDS_SHOWN]
             rows.append([one.images["render"][0], depth_picture(one.depth), *seeds, one.images["photograph"][0]])
+        progress(place + 1, len(frames))
     if len({len(images) for images in generated}) > 1:
         raise InputError("samples", "as many images of every frame", "unequal numbers", "draw them in one call")
     return _Encoded({kind: np.array(found) for kind, found in kinds.items()}, np.array(generated), rows)

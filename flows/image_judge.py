@@ -9,16 +9,16 @@ Whoever judges is held to the same rule: thresholds are quantiles of its own agr
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from flows.image_critic import THRESHOLDS_NAME
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.recipes import SplitSource
+from flows.recipes import Config, SplitSource
 from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Critic, Judge
 from pipeline.images.fidelity import Thresholds, agreements, thresholds, write_thresholds
@@ -33,15 +33,15 @@ FOREIGN_NAME = "foreign.json"
 MODELS = ("segmentation", "depth")
 
 
-@dataclass(frozen=True)
-class Models:
-    """Two transformers models' folders. depth_kind: what the depth model gives, None: as its config says; labels:
-    class name by the segmentation's label, where names don't tell."""
+class Models(Config):
+    """Two transformers models."""
 
-    segmentation: Path
+    segmentation: Path  # their folders
     depth: Path
-    depth_kind: DepthKind | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    depth_kind: DepthKind | None = None  # what the depth model gives; None: as its config says
+    labels: dict[str, str] = Field(
+        default_factory=dict
+    )  # class name by the segmentation's label, where names don't tell
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def adopt_critic(
             f"{name}/{file}": sha for name in MODELS for file, sha in _copied(getattr(models, name), folder / name)
         }
         size = size_px[1], size_px[0]
-        told = Adopted(pairs.taxonomy.name, critic.depth_kind, dict(models.labels), size, files)
+        told = Adopted(pairs.taxonomy.name, critic.depth_kind, models.labels, size, files)
         write_json(folder / FOREIGN_NAME, asdict(told))
         write_thresholds(bounds, folder / THRESHOLDS_NAME)
     return critic, bounds

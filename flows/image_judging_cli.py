@@ -43,7 +43,7 @@ def adopt_critic(  # a command has as many parameters as options
     from pipeline.images.config import FidelityConfig
 
     table = {"segmentation": segmentation, "depth": depth, "depth_kind": depth_kind, "labels": _labels(labels or [])}
-    models, fidelity = Models(**table), validated(FidelityConfig, {"quantile": quantile})
+    models, fidelity = validated(Models, table), validated(FidelityConfig, {"quantile": quantile})
     critic, bounds = adopted(root, out, (width, height), models, held_out, fidelity)
     typer.echo(f"labels that count as nothing: {', '.join(critic.unmapped) or 'none'}")
     typer.echo(
@@ -71,6 +71,7 @@ def evaluate(
     ] = None,
     features: Annotated[int, typer.Option(min=1, help="Features of the offline encoder.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="Of KID's subsets and of the photographs' halves.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure drawn images: FID and KID beside the renders', structure kept, diversity of seeds, rows to look at.
 
@@ -81,7 +82,9 @@ def evaluate(
     """
     from flows.image_evaluation import Measures, evaluate_images
     from flows.image_evaluation_report import lines
+    from flows.ssc_score import told
 
     command = shlex.join(["occfactory", *sys.argv[1:]])
-    table = evaluate_images(folder, out, Measures(critic, inception, features, seed), command)
+    with told("judging and encoding", quiet) as progress:
+        table = evaluate_images(folder, out, Measures(critic, inception, features, seed), command, progress)
     typer.echo("\n".join([*lines(table), f"{out}/evaluation.md, evaluation.json, rows.jpg"]))

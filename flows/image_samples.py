@@ -79,8 +79,11 @@ def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> Samp
     )
 
 
-def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
-    """Draw and write; the picture of rows. Raises InputError, where it can before drawing."""
+def sample_images(
+    recipe: SamplesRecipe, out: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Draw and write; the picture of rows. progress(done, total): of frames. Raises InputError, where it can before
+    drawing."""
     require_empty(out)
     frames = ImagePairs(recipe.source, recipe.pairs)
     size = (recipe.pairs.width_px, recipe.pairs.height_px)
@@ -102,6 +105,7 @@ def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
                 table[f"{name}_{k}"] = told
             if len(rows) < ROWS:
                 rows.append(row(control_image(view, recipe.pairs.control), *(image for image, _ in drawn), photograph))
+        progress(first + len(indices), len(chosen))
     write_json(
         out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
     )

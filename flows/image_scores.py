@@ -7,7 +7,7 @@ shuffled        images held against another frame's voxels: what chance gives
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,16 @@ KINDS = ("photograph", "reconstruction", "generated", "render")
 SHUFFLED = "shuffled"
 
 
-def check_folder(folder: Path, critic: Path, split: str = "val", frames: int | None = None) -> dict[str, Any]:
+def check_folder(
+    folder: Path,
+    critic: Path,
+    split: str = "val",
+    frames: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Scores by kind of image, of a folder of `images sample` or of a data set's images. Raises InputError.
 
-    frames: of a data set, so many evenly over the split; None: all.
+    frames: of a data set, so many evenly over the split; None: all. progress(done, total): of frames.
     """
     bounds = read_thresholds(critic / THRESHOLDS_NAME)
     taxonomy, judged = _judged(folder, critic, split, frames)
@@ -44,6 +50,7 @@ def check_folder(folder: Path, critic: Path, split: str = "val", frames: int | N
             for image in images:
                 scores = agreement(one.labels, one.depth, judge.predict(image), taxonomy, config)
                 found.setdefault(kind, []).append(scores)
+        progress(number + 1, len(judged))
     if len(judged) < 2:
         del found[SHUFFLED]
     return {

@@ -12,7 +12,7 @@ from flows import image_cli
 from flows.build import build_dataset
 from flows.image_judge import Models, adopt_critic, judge_digest, judge_size, load_judge
 from flows.image_scores import check_folder
-from flows.recipes import load_recipe
+from flows.recipes import load_recipe, validated
 from pipeline.datasets.manifest import read_manifest
 from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Critic
@@ -87,11 +87,15 @@ def test_damage_and_other_classes_are_refused(adopted, tmp_path):
 
 def test_faults_before_judging(models, adopted, tmp_path, monkeypatch):
     root, fidelity = toy_images().root, FidelityConfig()
-    good = Models(models / "segmentation", models / "depth", "metric")
+    good = Models(segmentation=models / "segmentation", depth=models / "depth", depth_kind="metric")
     with pytest.raises(InputError, match="new or empty"):
         adopt_critic(root, adopted, (WIDTH, HEIGHT), good, "val", fidelity)
     with pytest.raises(InputError, match="at least 10 photographs in split train"):
         adopt_critic(root, tmp_path / "out", (WIDTH, HEIGHT), good, "train", fidelity)
     with pytest.raises(InputError, match="give depth_kind"):
-        adopt_critic(root, tmp_path / "out", (WIDTH, HEIGHT), Models(good.segmentation, good.depth), "val", fidelity)
+        adopt_critic(
+            root, tmp_path / "out", (WIDTH, HEIGHT), good.model_copy(update={"depth_kind": None}), "val", fidelity
+        )
+    with pytest.raises(InputError, match="recipe field depth_kind: expected Input should be 'metric' or 'inverse'"):
+        validated(Models, {"segmentation": good.segmentation, "depth": good.depth, "depth_kind": "far"})
     assert not (tmp_path / "out").exists()
