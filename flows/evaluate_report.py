@@ -97,11 +97,12 @@ def to_markdown(found: Evaluation, command: str) -> str:
         *basis(found, command),
     ]
     for table in tables(found):
-        parts += [f"## {table.title}", table.note, _markdown(table)]
+        parts += [f"## {table.title}", table.note, markdown_table(table)]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Heads and rows alone, numbers at the right."""
     rows = [table.heads, ["---", *["---:"] * (len(table.heads) - 1)], *table.rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.image_judging_cli import adopt_critic, evaluate
+
 images = typer.Typer(no_args_is_help=True, help="Images: critics, pipelines, ControlNets; drawing and checking.")
 
 
@@ -126,6 +128,7 @@ def sample(
     size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Default: as the weights learned.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree.")] = 0,
     changes: Changes = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Draw images of a root's frames, with their conditions, photographs and the VAE's reconstructions beside them.
 
@@ -137,6 +140,7 @@ def sample(
     """
     from flows.image_samples import SamplesRecipe, sample_images, samples_recipe
     from flows.recipes import apply_changes, validated
+    from flows.ssc_score import told
 
     pairs: dict[str, object] = {} if size is None else dict(zip(("width_px", "height_px"), _size(size), strict=True))
     fields = {"controlnet": controlnet, "frames": frames, "images": count, "seed": seed, "pairs": pairs}
@@ -145,7 +149,9 @@ def sample(
     if extras:
         table["pairs"]["prompt"]["extras"] = tuple(extras)
     apply_changes(table, tuple(changes or ()))
-    typer.echo(sample_images(validated(SamplesRecipe, table), out))
+    with told("drawing", quiet) as progress:
+        rows = sample_images(validated(SamplesRecipe, table), out, progress)
+    typer.echo(rows)
 
 
 @images.command("check")
@@ -171,6 +177,10 @@ def check(
     if out is not None:
         write_json(out, found)
     typer.echo("\n".join(lines(found)))
+
+
+images.command("adopt-critic")(adopt_critic)
+images.command("evaluate")(evaluate)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ OUT/rows.png                      the first frames: condition, images, photograp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from pipeline.images.base import read_card
 from pipeline.images.conditioning import control_image
 from pipeline.images.config import SynthesisConfig, conditioning_channels
 from pipeline.images.loading import load_pipeline
-from pipeline.images.prompts import prompt
-from pipeline.images.synthesis import Synthesizer, reconstruct, scene_requests
+from pipeline.images.prompts import Prompt, prompt
+from pipeline.images.synthesis import Request, Synthesizer, reconstruct, scene_requests
 from pipeline.images.validation import row, write_png
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import require_empty, write_json
@@ -79,8 +79,11 @@ def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> Samp
     )
 
 
-def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
-    """Draw and write; the picture of rows. Raises InputError, where it can before drawing."""
+def sample_images(
+    recipe: SamplesRecipe, out: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Draw and write; the picture of rows. progress(done, total): of frames. Raises InputError, where it can before
+    drawing."""
     require_empty(out)
     frames = ImagePairs(recipe.source, recipe.pairs)
     size = (recipe.pairs.width_px, recipe.pairs.height_px)
@@ -89,15 +92,20 @@ def sample_images(recipe: SamplesRecipe, out: Path) -> Path:
     synthesizer = Synthesizer(pipeline, recipe.synthesis)
     table: dict[str, Any] = {}
     rows: list[Image] = []
-    for index in evenly(len(frames), recipe.frames):
-        name, view, photograph = "_".join(frames.frames[index]), frames.view(index), frames.photograph(index)
-        _write_condition(out, name, view, photograph, reconstruct(pipeline, photograph))
-        drawn = _draw(recipe, frames, synthesizer, index, view)
-        for k, (image, told) in enumerate(drawn):
-            write_png(out / "images" / f"{name}_{k}.png", image)
-            table[f"{name}_{k}"] = told
-        if len(rows) < ROWS:
-            rows.append(row(control_image(view, recipe.pairs.control), *(image for image, _ in drawn), photograph))
+    chosen, group = evenly(len(frames), recipe.frames), recipe.synthesis.batch_size
+    for first in range(0, len(chosen), group):
+        indices = chosen[first : first + group]
+        views = [frames.view(index) for index in indices]
+        together = _draw(recipe, frames, synthesizer, dict(zip(indices, views, strict=True)))
+        for index, view, drawn in zip(indices, views, together, strict=True):
+            name, photograph = "_".join(frames.frames[index]), frames.photograph(index)
+            _write_condition(out, name, view, photograph, reconstruct(pipeline, photograph))
+            for k, (image, told) in enumerate(drawn):
+                write_png(out / "images" / f"{name}_{k}.png", image)
+                table[f"{name}_{k}"] = told
+            if len(rows) < ROWS:
+                rows.append(row(control_image(view, recipe.pairs.control), *(image for image, _ in drawn), photograph))
+        progress(first + len(indices), len(chosen))
     write_json(
         out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
     )
@@ -112,15 +120,20 @@ def evenly(length: int, count: int | None) -> list[int]:
 
 
 def _draw(
-    recipe: SamplesRecipe, frames: ImagePairs, synthesizer: Synthesizer, index: int, view: View
-) -> list[tuple[Image, dict[str, Any]]]:
-    def words(seed: int) -> tuple[str, str]:
-        return prompt(view, frames.taxonomy, recipe.pairs.prompt, seed)
-
-    control = control_image(view, recipe.pairs.control)
-    requests = scene_requests(control, words, build_seed=recipe.seed, sample=index, images=recipe.images)
+    recipe: SamplesRecipe, frames: ImagePairs, synthesizer: Synthesizer, views: Mapping[int, View]
+) -> list[list[tuple[Image, dict[str, Any]]]]:
+    """Each frame's images, and what is told of them; frames of a call share batches. views: by frame."""
+    requests: list[Request] = []
+    for index, view in views.items():
+        control, words = control_image(view, recipe.pairs.control), _words(recipe, frames, view)
+        requests += scene_requests(control, words, build_seed=recipe.seed, sample=index, images=recipe.images)
     told = [{"prompt": one.prompt, "negative": one.negative, "seed": one.seed} for one in requests]
-    return list(zip(synthesizer.images(requests), told, strict=True))
+    drawn = list(zip(synthesizer.images(requests), told, strict=True))
+    return [drawn[first : first + recipe.images] for first in range(0, len(drawn), recipe.images)]
+
+
+def _words(recipe: SamplesRecipe, frames: ImagePairs, view: View) -> Callable[[int], Prompt]:
+    return lambda seed: prompt(view, frames.taxonomy, recipe.pairs.prompt, seed)
 
 
 def _write_condition(out: Path, name: str, view: View, photograph: Image, reconstruction: Image) -> None:
@@ -130,23 +143,34 @@ def _write_condition(out: Path, name: str, view: View, photograph: Image, recons
     write_depth(out / "depth" / f"{name}.png", view.depth)
 
 
-def read_samples(folder: Path) -> tuple[str, Iterator[Judged]]:
-    """The taxonomy's name, and what `sample_images` wrote, frame by frame. Raises InputError."""
-    try:
-        table = json.loads((folder / TABLE).read_text())
-        names, taxonomy = list(table["images"]), str(table["taxonomy"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(folder / TABLE, "what `occfactory images sample` wrote", str(error)) from None
-    return taxonomy, (
-        _read_sample(folder, frame, names) for frame in dict.fromkeys(n.rpartition("_")[0] for n in names)
-    )
+class Samples(Sequence[Judged]):
+    """What `sample_images` wrote, a frame read when it is asked for. Raises InputError."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            table = json.loads((folder / TABLE).read_text())
+            self.recipe, self.taxonomy = dict(table["recipe"]), str(table["taxonomy"])
+            self.images: dict[str, list[str]] = {}  # names by frame
+            for name in table["images"]:
+                self.images.setdefault(name.rpartition("_")[0], []).append(name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(folder / TABLE, "what `occfactory images sample` wrote", str(error)) from None
+        self.frames = list(self.images)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        frame = self.frames[index]
+        return _read_sample(self.folder, frame, self.images[frame])
 
 
 def _read_sample(folder: Path, frame: str, names: list[str]) -> Judged:
     kinds = {"photograph": "photographs", "reconstruction": "reconstructions", "render": "renders"}
     images = {kind: [read_image(folder / place / f"{frame}.png")] for kind, place in kinds.items()}
-    images["generated"] = [
-        read_image(folder / "images" / f"{name}.png") for name in names if name.rpartition("_")[0] == frame
-    ]
+    images["generated"] = [read_image(folder / "images" / f"{name}.png") for name in names]
     labels = read_label_image(folder / "semantics" / f"{frame}.png")
     return Judged(frame, labels, read_depth(folder / "depth" / f"{frame}.png"), images)

@@ -7,44 +7,51 @@ shuffled        images held against another frame's voxels: what chance gives
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.image_critic import THRESHOLDS_NAME
+from flows.image_judge import judge_size, load_judge
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.image_samples import TABLE, Judged, evenly, read_samples
+from flows.image_samples import TABLE, Judged, Samples, evenly
 from flows.recipes import SplitSource
 from pipeline.images.config import FidelityConfig
-from pipeline.images.critic import Critic, check_classes
+from pipeline.images.critic import check_classes
 from pipeline.images.fidelity import Agreement, accept, agreement, read_thresholds, summed
-from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import Taxonomy, load_taxonomy
 
 KINDS = ("photograph", "reconstruction", "generated", "render")
 SHUFFLED = "shuffled"
 
 
-def check_folder(folder: Path, critic: Path, split: str = "val", frames: int | None = None) -> dict[str, Any]:
+def check_folder(
+    folder: Path,
+    critic: Path,
+    split: str = "val",
+    frames: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Scores by kind of image, of a folder of `images sample` or of a data set's images. Raises InputError.
 
-    frames: of a data set, so many evenly over the split; None: all.
+    frames: of a data set, so many evenly over the split; None: all. progress(done, total): of frames.
     """
-    judge, bounds = Critic.load(critic / "weights"), read_thresholds(critic / THRESHOLDS_NAME)
-    taxonomy, judged = _judged(folder, judge, split, frames)
+    bounds = read_thresholds(critic / THRESHOLDS_NAME)
+    taxonomy, judged = _judged(folder, critic, split, frames)
+    judge = load_judge(critic, taxonomy)
     check_classes(judge, taxonomy.classes)
     config = FidelityConfig()
     found: dict[str, list[Agreement]] = {}
-    rows = list(judged)
-    for number, one in enumerate(rows):
+    for number, one in enumerate(judged):
         shown = {kind: one.images[kind] for kind in KINDS if kind in one.images}
-        other = rows[(number + len(rows) // 2) % len(rows)]
+        other = judged[(number + len(judged) // 2) % len(judged)]
         shown[SHUFFLED] = other.images.get("generated", other.images.get("photograph", []))
         for kind, images in shown.items():
             for image in images:
                 scores = agreement(one.labels, one.depth, judge.predict(image), taxonomy, config)
                 found.setdefault(kind, []).append(scores)
-    if len(rows) < 2:
+        progress(number + 1, len(judged))
+    if len(judged) < 2:
         del found[SHUFFLED]
     return {
         kind: summed(scores, taxonomy).figures()
@@ -61,21 +68,13 @@ def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _judged(folder: Path, critic: Critic, split: str, frames: int | None) -> tuple[Taxonomy, Iterator[Judged]]:
+def _judged(folder: Path, critic: Path, split: str, frames: int | None) -> tuple[Taxonomy, Sequence[Judged]]:
     if (folder / TABLE).is_file():
-        name, judged = read_samples(folder)
-        return load_taxonomy(name), judged
-    height, width = _size(critic)
+        samples = Samples(folder)
+        return load_taxonomy(samples.taxonomy), samples
+    height, width = judge_size(critic)
     pairs = ImagePairs(SplitSource(root=folder, split=split), PairsConfig(width_px=width, height_px=height))
-    return pairs.taxonomy, (_pair(pairs, index) for index in evenly(len(pairs), frames))
-
-
-def _size(critic: Critic) -> tuple[int, int]:
-    """(height, width) [px] of the photographs that the critic learned from. Raises InputError."""
-    size = critic.card.get("data", {}).get("size", ())
-    if len(size) != 2:
-        raise InputError("critic", "a card that tells the photographs' size", "none")
-    return int(size[0]), int(size[1])
+    return pairs.taxonomy, [_pair(pairs, index) for index in evenly(len(pairs), frames)]
 
 
 def _pair(pairs: ImagePairs, index: int) -> Judged:

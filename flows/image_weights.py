@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from flows.image_critic import THRESHOLDS_NAME
+from flows.image_judge import judge_digest, load_judge
 from flows.recipes import ControlNetImages, validated
 from pipeline.images.base import CONTROLNET_NAME, read_card
 from pipeline.images.config import conditioning_channels
-from pipeline.images.critic import Critic, check_classes
+from pipeline.images.critic import Judge, check_classes
 from pipeline.images.fidelity import Thresholds, loosened, read_thresholds
 from pipeline.images.loading import check_control, find_pipeline, load_pipeline, source_digest
 from pipeline.images.prompts import load_words
 from pipeline.images.synthesis import Synthesizer
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import data_path, digest_of, sha256_file
+from pipeline.scene.files import data_path
 from pipeline.scene.taxonomy import Taxonomy
 
 NAMES = {"weights": "pipeline", "critic": "critic"}  # of folders inside data/weights/NAME
@@ -51,7 +52,7 @@ def image_fields(now: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str,
     }
     if {"weights", "controlnet"} & chosen.keys():
         found |= _learned_with(folders["controlnet"] and folders["controlnet"].parent, folders["weights"])
-    found["critic_digest"] = None if folders["critic"] is None else critic_digest(folders["critic"])
+    found["critic_digest"] = None if folders["critic"] is None else judge_digest(folders["critic"])
     return validated(ControlNetImages, found).model_dump() | folders
 
 
@@ -79,22 +80,13 @@ def pipeline_digest(weights: Path, controlnet: Path | None = None) -> str:
     return source_digest(find_pipeline(weights, controlnet))
 
 
-def critic_digest(folder: Path) -> str:
-    """SHA-256 of the card of a critic's weights, which names every file's own, and of its thresholds."""
-    paths = (Path(folder) / "weights" / "card.json", Path(folder) / THRESHOLDS_NAME)
-    for path in paths:
-        if not path.is_file():
-            raise InputError(path, "a folder that `occfactory images train-critic` wrote", "none")
-    return digest_of([sha256_file(path) for path in paths])
-
-
 @dataclass(frozen=True, eq=False)
 class Studio:
     """What draws and judges: a pipeline, a critic with its bounds (None: nothing is judged), and the multiple that
     both ask of image sizes [px]."""
 
     synthesizer: Synthesizer
-    critic: Critic | None
+    critic: Judge | None
     bounds: Thresholds | None
     multiple: int
 
@@ -116,11 +108,11 @@ def studio(images: ControlNetImages, taxonomy: Taxonomy) -> Studio:
     _same(images.weights, source_digest(source), images.weights_digest)
     critic, bounds, multiple = None, None, source.multiple
     if images.critic is not None:
-        _same(images.critic, critic_digest(images.critic), images.critic_digest)
-        critic = Critic.load(images.critic / "weights")
+        _same(images.critic, judge_digest(images.critic), images.critic_digest)
+        critic = load_judge(images.critic, taxonomy)
         check_classes(critic, taxonomy.classes)
         bounds = loosened(read_thresholds(images.critic / THRESHOLDS_NAME), images.slack)
-        multiple = math.lcm(multiple, critic.network.multiple)
+        multiple = math.lcm(multiple, critic.multiple)
     pipeline = load_pipeline(
         images.weights,
         images.controlnet,

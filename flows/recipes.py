@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
+from pipeline.learning.config import UNLISTED
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import data_path, digest_of, sha256_file
 from pipeline.scene.grid import COMPARISON_GRID, DEFAULT_GRID, VoxelGrid
@@ -382,7 +383,8 @@ def _assign(table: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for parent in parents:
         table = table.get(parent) if isinstance(table, dict) else None  # type: ignore[assignment]
-    if not isinstance(table, dict) or last not in table:
+    unlisted = last in UNLISTED and isinstance(table, dict) and "learning_rate" in table  # in a TrainConfig's table
+    if not isinstance(table, dict) or not (last in table or unlisted):
         raise InputError("--set", "a field of the recipe", repr(path), "see `occfactory recipes NAME`")
     table[last] = value
 

@@ -10,11 +10,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from flows.image_checks import STATISTICS as IMAGE_STATISTICS
+from flows.report_images import photograph_table, shown_scenes
 from flows.report_pictures import Album, evenly
 from flows.report_samples import Measured, measured, worst
 from flows.report_ssc import read_ssc, ssc_section
@@ -35,7 +36,7 @@ from pipeline.datasets.checked_files import read_json
 from pipeline.datasets.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.datasets.semantic_kitti import KittiRoot, open_root
 from pipeline.report.evaluation import Table
-from pipeline.report.report import FOLDER, PAGE, VIEWER, Report, write_report_page
+from pipeline.report.report import FOLDER, PAGE, VIEWER, Report, Section, write_report_page
 from pipeline.scene.files import write_json
 
 SHOWN = 8  # samples on the page, unless the recipe says otherwise
@@ -63,15 +64,15 @@ def write_report(
     with _new_folder(directory) as folder:
         timing = _kept_timing(directory, folder)
         table = _kept_ssc(directory, folder)
-        rendered = (manifest.recipe.get("images") or {}).get("kind", "render") == "render"
-        album = Album(root, folder, rendered)
-        names = evenly([sample.name for sample in found], shown)
+        album = Album(root, folder, _rendered(manifest))
+        scenes_shown = shown_scenes(found)
+        names = evenly(list(scenes_shown), shown)
         if names:
             album.write_viewer(names, str(manifest.recipe.get("name", directory.name)))
         told = {sample.name: _sample_note(sample) for sample in found}
         sections = [
             None if scenes is None else scene_section(scenes),
-            image_section(found, len(manifest.dropped), _image_rates(directory)),
+            _images(directory, root, manifest, found, real),
             ssc_section(table, folder, ssc),
         ]
         page = Report(
@@ -81,7 +82,7 @@ def write_report(
             facts=_facts(manifest, root, found),
             built=[*([stage_table(timing, len(found))] if timing else []), disk_table(manifest)],
             sample_note=f"{len(names)} of {len(found)}, evenly spaced, uncurated. A picture opens the file itself.",
-            samples=[album.shown(name, number, told[name]) for number, name in enumerate(names)],
+            samples=[album.shown(name, number, told[name], scenes_shown[name]) for number, name in enumerate(names)],
             classes=class_table(
                 root.taxonomy, found, None if real is None else (real.resolve().name, *real_statistics(real))
             ),
@@ -136,6 +137,24 @@ def _kept_ssc(directory: Path, folder: Path) -> dict[str, Any] | None:
             write_json(folder / SSC_TABLE, table)
             return table
     return None
+
+
+def _images(
+    directory: Path, root: KittiRoot, manifest: Manifest, found: Sequence[Measured], real: Path | None
+) -> Section | None:
+    """How images kept to their voxels, and how near they are to a real root's photographs. Raises InputError."""
+    section = image_section(found, len(manifest.dropped), _image_rates(directory))
+    names = [sample.name for sample in found]
+    beside = None if real is None else photograph_table(root, names, _rendered(manifest), real)
+    if beside is None:
+        return section
+    section = section or Section("images", "Images", "")
+    return replace(section, tables=[*section.tables, beside])
+
+
+def _rendered(manifest: Manifest) -> bool:
+    """Whether images are renders already."""
+    return (manifest.recipe.get("images") or {}).get("kind", "render") == "render"
 
 
 def _image_rates(directory: Path) -> dict[str, Any] | None:

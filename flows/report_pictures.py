@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,14 @@ class Album:
     def _scene(self, name: str) -> Scene:
         return read_frame(self.root, *_key(name)).scene()
 
-    def shown(self, name: str, number: int, note: str) -> Shown:
-        """A sample of the gallery. Raises InputError."""
-        strips = [self.image(name)]
+    def shown(self, name: str, number: int, note: str, others: Sequence[str] = ()) -> Shown:
+        """A sample of the gallery; others: samples that show the same scene. Raises InputError."""
+        strips = [self.image(name), *(replace(self.image(other), caption=f"image, {other}") for other in others)]
         if not self.rendered:
             strips += self._render(name)
         for kind, picture in self._views(name):
             strips.append(self._written(name, kind, picture, self._dataset_file(name, kind)))
-        if len(strips) == 3:  # a fourth one, so that two rows are full
+        if len(strips) % 2:  # one more, so that rows are full
             strips.append(self._written(name, "oblique", self._oblique(name, strips[0].width / strips[0].height)))
         return Shown(name, note, tuple(strips), self.above(name), number)
 

@@ -78,6 +78,9 @@ class Judge(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
 
+    @property
+    def multiple(self) -> int: ...  # sides of images must be one of it [px]
+
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Prediction: ...
 
 
@@ -144,6 +147,11 @@ class Critic:
     def classes(self) -> tuple[str, ...]:
         """Names by class id."""
         return self.config.classes
+
+    @property
+    def multiple(self) -> int:
+        """Sides of images must be multiples of this [px]."""
+        return self.network.multiple
 
     @torch.no_grad()
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:

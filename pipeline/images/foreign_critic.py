@@ -41,6 +41,11 @@ class ForeignCritic:
     class_of: UInt8[np.ndarray, "l"]
     unmapped: tuple[str, ...] = field(default=())
 
+    @property
+    def multiple(self) -> int:
+        """1: their image processors resize."""
+        return 1
+
     @torch.no_grad()
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
         """What one image shows, at its size. Raises InputError."""

@@ -22,6 +22,7 @@ from pipeline.learning.config import TrainConfig
 from pipeline.learning.ema import Ema
 from pipeline.learning.journal import Journal, read_losses
 from pipeline.learning.machine import device_name, forget_accelerate, process_settings, start_accelerate, versions
+from pipeline.learning.optimizer import check_optimizer, new_optimizer
 from pipeline.learning.order import Indexed, Order, batches
 from pipeline.learning.resume import Learner, check_same_run, folder_of, newest_whole, prune
 from pipeline.learning.schedules import rate_factor
@@ -82,9 +83,7 @@ class _Run:
         self.total = config.total_steps(len(dataset))
         if config.sync_batch_norm and self.accelerator.num_processes > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        rates: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "eps": config.eps}
-        fused = self._device.type == "cuda" or None  # one kernel a step; None: torch's own choice
-        optimizer = torch.optim.AdamW(_groups(model, config), fused=fused, **rates)
+        optimizer = new_optimizer(model, config, self._device)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
         ema = Ema(model, config.ema_decay, config.ema_warmup) if config.ema_decay is not None else None
         self.learner = Learner(model, self.optimizer.optimizer, ema)
@@ -101,6 +100,7 @@ class _Run:
             raise InputError("training", "at least one sample", "an empty data set")
         if self.config.sync_batch_norm and self.accelerator.num_processes > 1 and self._device.type == "cpu":
             raise InputError("training", "GPUs for sync_batch_norm on many devices", "CPUs")
+        check_optimizer(self.config, self._device)
         if out.exists() and not out.is_dir():
             raise InputError(out, "a folder for checkpoints and logs", "a file")
 
@@ -242,14 +242,6 @@ class _Run:
         """Give the caller's model back without accelerate's wrappings."""
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         forget_accelerate()
-
-
-def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    learned = [p for p in model.parameters() if p.requires_grad]
-    vectors = [] if config.decay_vectors else [p for p in learned if p.ndim <= 1]
-    others = learned if config.decay_vectors else [p for p in learned if p.ndim > 1]
-    groups = [{"params": others, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 def _require_finite(what: str, value: float, step: int, out: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -51,14 +52,26 @@ def _learned(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     state = optimizer.state
-    return {f"{key}/{name}": state[p][key] for name, p in _learned(model) for key in sorted(state.get(p, {}))}
+    return {
+        f"{key}/{name}": _as_tensor(key, value)
+        for name, p in _learned(model)
+        for key, value in sorted(state.get(p, {}).items())
+    }
+
+
+def _as_tensor(key: str, value: Tensor | int) -> Tensor:
+    """8-bit optimisers count steps in a plain number, and weights share their tables of values, which files can't."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value)
+    return value.clone() if key.startswith("qmap") else value
 
 
 def _load_moments(model: nn.Module, optimizer: Optimizer, moments: dict[str, Tensor]) -> None:
-    by_name: dict[str, dict[str, Tensor]] = {}
+    by_name: dict[str, dict[str, Tensor | int]] = {}
     for key_and_name, value in moments.items():
         key, name = key_and_name.split("/", 1)
-        by_name.setdefault(name, {})[key] = value
+        number = value.ndim == 0 and not value.is_floating_point()  # torch's own counts of steps are of floats
+        by_name.setdefault(name, {})[key] = int(value) if number else value
     numbers = optimizer.state_dict()
     position = {id(p): i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     numbers["state"] = {position[id(p)]: by_name[name] for name, p in _learned(model) if name in by_name}

@@ -151,7 +151,7 @@ def test_my_own_controlnet(inside: Path) -> None:
     smaller: Smaller = {
         "images train-critic": ({}, (*size, "--tiny", "--set", "train.steps=5")),
         "images train-controlnet": ({}, tiny),
-        "images sample": ({}, ("--frames", "2", "--set", "synthesis.steps=2")),
+        "images sample": ({}, ("--frames", "2", "--size", "80x40", "--set", "synthesis.steps=2")),
         "build": ({}, ("--engine", "none", "--workers", "1", *(part for f in fields for part in ("--set", f)))),
     }
     run_page("own_controlnet.md", inside, smaller, ROOT=toy.root, BASE=toy.weights, OUT=inside / "runs")

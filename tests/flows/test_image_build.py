@@ -24,6 +24,7 @@ from pipeline.datasets.semantic_kitti import open_root
 from pipeline.scene.errors import InputError
 from tests.flows.toy_images import toy_images
 from tests.flows.toy_plan import files_of
+from tests.images.stock import stock_pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -149,6 +150,20 @@ def test_several_images_of_one_scene_in_other_words(tmp_path):
     assert not (out / "image_statistics.json").exists()
     with pytest.raises(InputError, match="images_per_scene is for generated scenes"):
         recipe("images_per_scene=2")
+
+
+def test_a_stock_folder_of_diffusers_own_classes_draws_a_build(tmp_path):
+    """A pipeline and its ControlNet as diffusers' save_pretrained leaves them; nothing there was written by us."""
+    stock = stock_pipeline(tmp_path / "letters")
+    stock.save_pretrained(tmp_path / "stock")
+    fields = [f"images.weights={tmp_path / 'stock'}", 'images.control.parts=["rgb"]', "images.prompt.negative=false"]
+    fields += ["samples=2", "shard_samples=2", "gallery_samples=0", "images.synthesis.steps=2"]
+    found = load_recipe("semantic_kitti", toy_images().root, ("images.kind=controlnet", *fields))
+    build_dataset(found, tmp_path / "built", "none", workers=1)
+    assert verify_dataset(tmp_path / "built") == []
+    for sample in read_manifest(tmp_path / "built").samples:
+        path = tmp_path / "built" / "sequences" / sample.name.replace("/", "/image_2/")
+        assert read_image(path.with_suffix(".png")).shape == (20, 40, 3)
 
 
 def test_fields_follow_the_weights():

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows import image_cli
-from flows.image_samples import evenly, read_samples, sample_images, samples_recipe
+from flows.image_samples import Samples, evenly, sample_images, samples_recipe
 from flows.image_scores import check_folder
 from pipeline.datasets.image_files import read_image
 from pipeline.scene.errors import InputError
@@ -40,9 +40,8 @@ def test_images_with_all_that_judging_needs(drawn):
     assert one["prompt"].rpartition(",")[0] == two["prompt"].rpartition(",")[0]
     assert (drawn / "images" / "08_000000_0.png").read_bytes() != (drawn / "images" / "08_000000_1.png").read_bytes()
     assert read_image(drawn / "rows.png").shape == (2 * 20, 4 * 36, 3)
-    taxonomy, frames = read_samples(drawn)
-    judged = list(frames)
-    assert taxonomy == "semantic_kitti"
+    judged = Samples(drawn)
+    assert (len(judged), judged.taxonomy) == (2, "semantic_kitti")
     assert [len(judged[0].images[kind]) for kind in ("photograph", "reconstruction", "generated")] == [1, 1, 2]
     assert str(toy_images().root) not in json.dumps(table)
 

@@ -32,6 +32,10 @@ def test_recipes_are_whole():
     published = control_recipe("semantic_kitti").pairs
     assert (published.width_px % 64, published.height_px % 64, published.fit) == (0, 0, "pad")
     assert base_recipe("tiny", ("vae.train.steps=3",)).vae.train.steps == 3
+    eight = control_recipe("semantic_kitti", ("control.train.optimizer=adamw_8bit",))
+    assert eight.control.train.optimizer == "adamw_8bit"
+    with pytest.raises(InputError, match=r"pairs\.optimizer"):
+        control_recipe("semantic_kitti", ("pairs.optimizer=adamw_8bit",))
     with pytest.raises(InputError, match="one of small, tiny"):
         base_recipe("large")
     with pytest.raises(InputError, match=r"vae\.steps"):

@@ -4,21 +4,25 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.inspect import verify_dataset
 from flows.report import TABLES, write_report
+from flows.report_images import photograph_table, shown_scenes
 from flows.report_pictures import evenly
 from flows.report_samples import measured, worst
 from flows.report_tables import duration, size
 from flows.timing import LOG_NAME, read_timing
+from pipeline.datasets.image_files import write_image
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.semantic_kitti import open_root
 from pipeline.scene.errors import InputError
 from tests.flows.finished_build import NAMES, provenance, write_finished_build
 from tests.flows.reported_build import Page, scored, ssc_table, timed
+from tests.flows.street_root import write_street_root
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +98,42 @@ def test_classes_stand_beside_a_real_root(dataset: Path, tmp_path: Path) -> None
     assert "ratio" in words
     assert words.count("1.00") == 19  # the same voxels
     assert result.output.strip().endswith("index.html")
+
+
+def test_images_stand_beside_photographs(tmp_path: Path) -> None:
+    real = write_street_root(tmp_path / "real", train=6)
+    for frame in (real / "sequences/00/image_2").iterdir():  # the encoder wants 40 px
+        write_image(frame, np.random.default_rng(int(frame.stem)).integers(0, 256, (60, 120, 3), np.uint8))
+    build, names = open_root(write_finished_build(tmp_path / "build")), [f"00/{k:06d}" for k in range(4)]
+    for kind, values in (("image_2", (0, 256)), ("render_2", (100, 110))):
+        for k in range(4):
+            image = np.random.default_rng(50 + k).integers(*values, (60, 120, 3), np.uint8)
+            write_image(build.path / f"sequences/00/{kind}/{k:06d}.png", image)
+    table = photograph_table(build, names, False, real)
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [
+        ["generated", "4 : 4"],
+        ["bare renders", "4 : 4"],
+        ["photographs: a half against the other", "2 : 2"],
+    ]
+    drawn, renders = (float(row[4].split(" ± ")[0]) for row in table.rows[:2])
+    assert drawn < renders  # noise is like noise, grey isn't
+    assert "Photographs of real, split train, scaled to 120x60 px" in table.note
+    assert "No FID" in table.note
+    assert photograph_table(build, names, False, write_street_root(tmp_path / "bare", photographs=False)) is None
+    assert photograph_table(build, names[:1], False, real) is None
+
+
+def test_images_of_one_scene_are_one_row(dataset: Path) -> None:
+    table = json.loads((dataset / "manifest.json").read_text())
+    for index, row in enumerate(table["samples"]):
+        row["provenance"] |= {"scene": index // 2, "scene_image": index % 2}
+    (dataset / "manifest.json").write_text(json.dumps(table))
+    found = shown_scenes(measured(open_root(dataset), read_manifest(dataset)))
+    assert found == {NAMES[0]: [NAMES[1]], NAMES[2]: [NAMES[3]], NAMES[4]: [NAMES[5]]}
+    words = Page(write_report(dataset)).words
+    assert f"image, {NAMES[1]}" in words
+    assert any(word.startswith("3 of 6") for word in words)
 
 
 @pytest.mark.parametrize("option", ["--scenes", "--ssc"])

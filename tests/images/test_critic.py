@@ -18,6 +18,7 @@ from pipeline.images.critic_training import (
 from pipeline.images.foreign_critic import classes_by_name, load_foreign_critic
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import load_taxonomy
+from tests.images.foreign import write_foreign_models
 from tests.images.toy_photographs import BUILDING, CAR, HEIGHT, KITTI, ROAD, WIDTH, ToyPhotographs
 
 
@@ -188,27 +189,7 @@ def test_labels_by_name():
 
 @pytest.fixture(scope="module")
 def foreign_folders(tmp_path_factory):
-    """A tiny Segformer whose bias alone speaks, and a tiny GLPN depth model, as their makers save them."""
-    from transformers import (
-        GLPNConfig,
-        GLPNForDepthEstimation,
-        SegformerConfig,
-        SegformerForSemanticSegmentation,
-        SegformerImageProcessorPil,
-    )
-
-    root = tmp_path_factory.mktemp("foreign")
-    sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
-    labels = {0: "sky", 1: "building", 2: "Car"}
-    segments = SegformerForSemanticSegmentation(SegformerConfig(**sizes, decoder_hidden_size=8, id2label=labels))
-    with torch.no_grad():
-        segments.decode_head.classifier.weight.zero_()
-        segments.decode_head.classifier.bias.copy_(torch.tensor([0.0, 1.0, 5.0]))
-    depths = GLPNForDepthEstimation(GLPNConfig(**sizes, decoder_hidden_size=8))
-    for name, model in (("segmentation", segments), ("depth", depths)):
-        model.save_pretrained(root / name)
-        SegformerImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(root / name)
-    return root
+    return write_foreign_models(tmp_path_factory.mktemp("foreign"))
 
 
 def test_foreign_models(foreign_folders):
