@@ -94,7 +94,7 @@ def with_sampling(generator: Generator, changes: Mapping[str, object]) -> Genera
     if isinstance(generator, Method):
         settings = generator.config.sampling
         settings = settings.model_copy(update={k: v for k, v in changes.items() if k in type(settings).model_fields})
-        generator.config = generator.config.model_copy(update={"sampling": settings})  # type: ignore[assignment]
+        generator.config = generator.config.model_copy(update={"sampling": settings})
     return generator
 
 

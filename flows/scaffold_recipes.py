@@ -45,7 +45,9 @@ def _network() -> DiTConfig:
 
 def craft_scaffold() -> ScaffoldConfig:
     """Scaffold Diffusion on houses of 32^3, 2.9 M weights: what its baselines are held against."""
-    return ScaffoldConfig(network=_network(), turn=True, training=_training(), sampling=ScaffoldSampling(threads=1))
+    return ScaffoldConfig(
+        network=_network(), turn=True, training=_training(), sampling=ScaffoldSampling(steps=64, threads=1)
+    )
 
 
 def craft_learned() -> ScaffoldConfig:
@@ -86,7 +88,7 @@ def street_latent() -> LatentConfig:
 def craft_dit3d() -> DiT3DConfig:
     """DiT-3D's baseline on houses: diffusion of the whole grid, air and all, tokens of 4^3 voxels."""
     stage = StageConfig(width=128, depth=3, patch=4, loss_share=0.25, training=_training())
-    return DiT3DConfig(diffusion=stage, turn=True, sampling=SamplingConfig(steps=100, batch=8, threads=1))
+    return DiT3DConfig(diffusion=stage, turn=True, sampling=SamplingConfig(steps=50, batch=8, threads=1))
 
 
 def _tiny_training() -> TrainConfig:

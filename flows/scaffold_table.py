@@ -50,7 +50,7 @@ class TableRecipe(Config):
     steps: int | None = Field(None, ge=1)  # of each stage of each method; None: the recipes' own
     samples: int = Field(8, ge=2)  # drawn houses a method and sampler
     draws: int = Field(16, ge=2)  # estimates of a bound, a house
-    sampler_steps: tuple[int, ...] = Field((8, 32, 128), min_length=1)  # T of the samplers that are compared
+    sampler_steps: tuple[int | None, ...] = Field((8, 32, 128), min_length=1)  # that are compared; None: a token a call
     seed: int = Field(0, ge=0)  # of splits, bounds and draws
     tiny: bool = False  # the recipes' tiny twins
     changes: tuple[str, ...] = ()  # "path=value" of every recipe, such as *.training.batch_size=4
@@ -58,7 +58,7 @@ class TableRecipe(Config):
 
 @dataclass(frozen=True, eq=False)
 class Houses:
-    """Houses that fit the recipes' grid and sequences. left_out: how many don't; split: how held-out ones were found."""
+    """Houses that fit the recipes' grid and sequences. left_out: how many don't; split: how some were held out."""
 
     train: tuple[Scene, ...]
     held_out: tuple[Scene, ...]
@@ -234,13 +234,15 @@ def save_draws(path: Path, labels: UInt8[np.ndarray, "n x y z"]) -> None:
 
 
 def sampler_settings(recipe: TableRecipe) -> dict[str, dict[str, Any]]:
-    """Changes of Scaffold's sampling, by a name. first_hitting at None opens one token a call."""
+    """Changes of Scaffold's sampling, by a name. One token a call is for the samplers that know an order."""
     found: dict[str, dict[str, Any]] = {}
     for steps in recipe.sampler_steps:
         for sampler in ("ancestral", "first_hitting", "confidence", "remasking"):
-            found[f"{sampler}_{steps}"] = {"sampler": sampler, "steps": steps, "cached": True}
-        found[f"ancestral_{steps}_uncached"] = {"sampler": "ancestral", "steps": steps, "cached": False}
-    return found | {"first_hitting_all": {"sampler": "first_hitting", "steps": None, "cached": True}}
+            if steps is not None or sampler in ("first_hitting", "confidence"):
+                found[f"{sampler}_{steps or 'all'}"] = {"sampler": sampler, "steps": steps, "cached": True}
+        if steps is not None:
+            found[f"ancestral_{steps}_uncached"] = {"sampler": "ancestral", "steps": steps, "cached": False}
+    return found
 
 
 def compare_samplers(recipe: TableRecipe, houses: Houses, out: Path, say: Say) -> dict[str, dict[str, Any]]:

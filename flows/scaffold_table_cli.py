@@ -27,7 +27,7 @@ def scaffold_table(
     steps: Annotated[int | None, typer.Option(min=1, help="Of every stage; default: the recipes' own.")] = None,
     samples: Annotated[int, typer.Option("-n", min=2, help="Houses drawn, a method and sampler.")] = 8,
     draws: Annotated[int, typer.Option(min=2, help="Estimates of a bound, a house.")] = 16,
-    sampler_steps: Annotated[str, typer.Option(help="Steps of the samplers that are compared.")] = "8,32,128",
+    sampler_steps: Annotated[str, typer.Option(help="Of the samplers compared; all: a block a call.")] = "8,32,128",
     seed: Annotated[int, typer.Option(min=0, help="Of the split, bounds and draws.")] = 0,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of all; * = all stages.")
@@ -62,8 +62,8 @@ def scaffold_table(
     print(write_table(recipe, out, command, tuple(method or COMPARED), workers, say))
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str) -> tuple[int | None, ...]:
     parts = text.split(",")
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise InputError("--sampler-steps", "whole numbers with commas between, such as 8,32,128", repr(text))
-    return tuple(int(part) for part in parts)
+    if not all(part == "all" or (part.isdecimal() and int(part)) for part in parts):
+        raise InputError("--sampler-steps", "whole numbers with commas between, such as 8,32,all", repr(text))
+    return tuple(None if part == "all" else int(part) for part in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,9 @@ def judge_of(out: Path, measured: Mapping[str, Any]) -> Judge | None:
     return judge
 
 
-def figures(volumes: Sequence[np.ndarray], judge: Judge | None) -> dict[str, Any]:
+def figures(volumes: Iterable[np.ndarray], judge: Judge | None) -> dict[str, Any]:
     """Mean and standard error over houses of each figure, and of the judge's nats a token."""
+    volumes = list(volumes)
     found = [structure(labels) for labels in volumes]
     columns = {name: [getattr(one, name) for one in found] for name in FIGURES}
     if judge is not None:
@@ -129,13 +130,12 @@ def markdown(table: Mapping[str, Any]) -> str:
         "",
         f"`{table['command']}`",
         "",
-        f"{houses['train']} houses to train on, {houses['held_out']} held out ({houses['split']}); {houses['left_out']} "
-        f"are too large and left out. Seed {recipe['seed']}; {table['machine']}.",
+        f"{houses['train']} houses to train on, {houses['held_out']} held out ({houses['split']}); "
+        f"{houses['left_out']} are too large and left out. Seed {recipe['seed']}; {table['machine']}.",
         "",
         "## Likelihood of held-out houses",
         "",
-        "-log p(classes | map) [nats a block], with 95 % intervals over houses. A bound is an upper one: the true value "
-        "is lower.",
+        "-log p(classes | map) [nats a block], with 95 % intervals over houses. A bound lies above the true value.",
         "",
         "| method | weights | steps | NLL | perplexity | kind |",
         "| --- | ---: | ---: | --- | --- | --- |",
@@ -143,9 +143,9 @@ def markdown(table: Mapping[str, Any]) -> str:
         "",
         "## Drawn houses",
         "",
-        "Means over houses ± standard error. entropy: of a house's blocks [nats]; alike: neighbours of one class; judged: "
-        "nats a block by the autoregressive model. Methods with a likelihood fill the maps of held-out houses, the "
-        "others draw from nothing.",
+        "Means over houses ± standard error. entropy: of a house's blocks [nats]; alike: neighbours of one class; "
+        "judged: nats a block by the autoregressive model. Methods with a likelihood fill the maps of held-out houses, "
+        "the others draw from nothing.",
         "",
         "| houses | N | blocks | classes | entropy | alike | judged | seconds a house |",
         "| --- | ---: | --- | --- | --- | --- | --- | ---: |",

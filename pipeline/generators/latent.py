@@ -107,7 +107,7 @@ class Latent:
         if stages and "prior" not in stages:
             return
         codes = self.codes(filled(labels))
-        done = self.prior.train(StageData(codes, codes), Path(out) / "prior", digest)  # type: ignore[arg-type]
+        done = self.prior.train(StageData(codes, codes), Path(out) / "prior", digest)
         load_model(done.checkpoint, self.prior.network)
         self.save(Path(out) / "weights")
 

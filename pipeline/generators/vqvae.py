@@ -126,16 +126,17 @@ class Channels(nn.Sequential):
         super().__init__(nn.SiLU(), nn.Conv3d(before, after, 1))
 
 
-class Residual(nn.Sequential):
+class Residual(nn.Module):
     """x + f(x), two convolutions."""
 
     def __init__(self, width: int):
+        super().__init__()
         norms = [nn.GroupNorm(max(1, width // 16), width) for _ in range(2)]
         convolutions = [nn.Conv3d(width, width, 3, padding=1) for _ in range(2)]
-        super().__init__(norms[0], nn.SiLU(), convolutions[0], norms[1], nn.SiLU(), convolutions[1])
+        self.f = nn.Sequential(norms[0], nn.SiLU(), convolutions[0], norms[1], nn.SiLU(), convolutions[1])
 
-    def forward(self, input: Tensor) -> Tensor:
-        return input + super().forward(input)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.f(x)
 
 
 class VQLoss:
