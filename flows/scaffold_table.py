@@ -53,7 +53,7 @@ class TableRecipe(Config):
     sampler_steps: tuple[int | None, ...] = Field((8, 32, 128), min_length=1)  # that are compared; None: a token a call
     seed: int = Field(0, ge=0)  # of splits, bounds and draws
     tiny: bool = False  # the recipes' tiny twins
-    changes: tuple[str, ...] = ()  # "path=value" of every recipe, such as *.training.batch_size=4
+    changes: tuple[str, ...] = ()  # "path=value" of every recipe, or "<recipe>.path=value" of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +74,23 @@ class Houses:
 def houses_of(root: Path, grid: VoxelGrid, most: int, seed: int) -> Houses:
     """A root's houses of at most `most` blocks in the grid, air around them cut away. Raises InputError."""
     found = open_craft3d(root)
-    splits = dict(found.splits)
-    held = next((name for name in HELD_OUT_SPLITS if splits.get(name)), None)
-    if splits.get("train") and held:
-        names, split = (splits["train"], splits[held]), f"the root's own, train and {held}"
+    houses = {split: [found.house(name).cropped() for name in names] for split, names in found.splits.items()}
+    fitting = {split: [h.scene() for h in part if h.fits(min(grid.shape), most)] for split, part in houses.items()}
+    held = next((name for name in HELD_OUT_SPLITS if fitting.get(name)), None)
+    if fitting.get("train") and held:
+        left_out = sum(len(houses[name]) - len(fitting[name]) for name in ("train", held))
+        made = Houses(tuple(fitting["train"]), tuple(fitting[held]), left_out, f"the root's own, train and {held}")
     else:
-        every = sorted({name for members in splits.values() for name in members})
+        every = [scene for part in fitting.values() for scene in part]
         order = rng(seed, "held out", 0).permutation(len(every))
         count = round(len(every) * HELD_OUT_SHARE)
-        names = tuple(every[i] for i in sorted(order[count:])), tuple(every[i] for i in sorted(order[:count]))
-        split = f"a quarter of all held out by chance, seed {seed}"
-    houses = [[found.house(name).cropped() for name in members] for members in names]
-    parts = [tuple(h.scene() for h in part if h.fits(min(grid.shape), most)) for part in houses]
-    if len(parts[0]) < 1 or len(parts[1]) < 2:
+        parts = [tuple(every[i] for i in sorted(chosen)) for chosen in (order[count:], order[:count])]
+        left_out = sum(map(len, houses.values())) - len(every)
+        made = Houses(parts[0], parts[1], left_out, f"a quarter held out by chance, seed {seed}")
+    if not made.train or len(made.held_out) < 2:
         expected = f"a house to train on and two held out, of at most {most} blocks in {min(grid.shape)}^3"
-        raise InputError(root, expected, f"{len(parts[0])} and {len(parts[1])} of {sum(map(len, houses))}")
-    return Houses(parts[0], parts[1], sum(map(len, houses)) - sum(map(len, parts)), split)
+        raise InputError(root, expected, f"{len(made.train)} and {len(made.held_out)}; {made.left_out} too large")
+    return made
 
 
 def configs_of(recipe: TableRecipe, methods: Sequence[str] = COMPARED) -> dict[str, GeneratorConfig]:
@@ -98,7 +99,13 @@ def configs_of(recipe: TableRecipe, methods: Sequence[str] = COMPARED) -> dict[s
     if unknown:
         raise InputError("--method", f"some of {', '.join(COMPARED)}", unknown[0])
     steps = () if recipe.steps is None else (f"*.training.steps={recipe.steps}",)
-    return {name: generator_recipe(name + "_tiny" * recipe.tiny, (*steps, *recipe.changes)) for name in methods}
+    return {name: generator_recipe(name + "_tiny" * recipe.tiny, (*steps, *_changes(recipe, name))) for name in methods}
+
+
+def _changes(recipe: TableRecipe, name: str) -> list[str]:
+    """Those for one method: its own, without its name, and those for all."""
+    split = [(change, *change.partition(".")[::2]) for change in recipe.changes]
+    return [rest if head == name else change for change, head, rest in split if head == name or head not in COMPARED]
 
 
 def houses_for(recipe: TableRecipe) -> Houses:

@@ -30,7 +30,8 @@ def scaffold_table(
     sampler_steps: Annotated[str, typer.Option(help="Of the samplers compared; all: a block a call.")] = "8,32,128",
     seed: Annotated[int, typer.Option(min=0, help="Of the split, bounds and draws.")] = 0,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of all; * = all stages.")
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Of all; * = all stages; or RECIPE.FIELD=VALUE."),
     ] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="The recipes' tiny twins, to try it out in a minute.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Processes, a method each.")] = 1,
