@@ -97,7 +97,8 @@ class Latent:
     def fit(self, dataset: Iterable[Scene], out: Path, stages: Sequence[str] = ()) -> None:
         """Train the stages (default both), each in its own folder of `out`; scenes are placed as Scaffold does.
 
-        The prior learns the codes of the autoencoder that is found finished there. Raises InputError.
+        The prior learns the codes of the autoencoder there, which is trained first if it isn't finished. Raises
+        InputError.
         """
         labels = stack_placed(dataset, self.grid, self.taxonomy.name)
         digest = digest_of_labels(labels)

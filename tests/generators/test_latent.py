@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.diffusion.stage import StageConfig
+from pipeline.diffusion.stage import Held, StageConfig
 from pipeline.generators.latent import Latent, LatentConfig
 from pipeline.generators.protocol import Generator, Known
 from pipeline.generators.volumes import SamplingConfig
@@ -154,6 +154,21 @@ def test_known_voxels_are_exact_and_cells_of_them_keep_their_codes(folder: Path)
     assert (held[:2] >= 0).all()
     (other,) = drawn(generator, [6], [Known(labels)])
     assert not np.array_equal(found[4:], other[4:])
+
+
+def test_code_255_is_a_code_like_others() -> None:
+    """Elsewhere 255 means not known: here it is learned, and held where it is known."""
+    prior = Latent(config()).prior
+    codes = np.full((1, *prior.shape), 255, np.int16)
+    batch = {"target": torch.from_numpy(codes), "filled": torch.from_numpy(codes), "conditions": []}
+    _, logged = prior.loss(prior.network, batch, torch.Generator().manual_seed(0))
+    assert logged["ce"].item() == pytest.approx(np.log(300), rel=1e-5)
+    held = torch.from_numpy(codes).long()
+    held[:, 1:] = -1
+    streams = [torch.Generator().manual_seed(0)]
+    found = prior.sample(streams, (), Held(held, torch.ones(1, 300, dtype=torch.bool)), 3)
+    assert (found[:, :1] == 255).all()
+    assert found[:, 1:].unique().numel() > 3
 
 
 def test_training_lowers_the_loss_and_street_scenes_with_unknown_voxels(tmp_path: Path) -> None:
