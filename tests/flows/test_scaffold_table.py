@@ -65,6 +65,9 @@ def test_figures_are_those_of_the_weights(bare: Path, out: Path) -> None:
     kinds = {name: (value["likelihood"] or {}).get("kind") for name, value in table["methods"].items()}
     assert kinds == dict(zip(COMPARED, ["bound", "bound", "exact", None, None], strict=True))
     assert table["methods"]["craft_learned"]["positions"] == 16**3 * 24
+    learned = np.concatenate([s.labels.ravel() for s in houses_for(recipe).train])
+    blocks = np.concatenate([s.labels[s.labels > 0] for s in held_out])
+    assert table["houses"]["unseen"] == pytest.approx(sum(b not in set(learned) for b in blocks) / len(blocks))
     judge = Autoregressive.load(out / "craft_autoregressive" / "weights")
     judged = judge.likelihood([s for s in held_out]).nll
     assert table["real"]["figures"]["judged"][0] == pytest.approx(judged, rel=0.1)  # a mean over houses, not blocks
@@ -93,7 +96,14 @@ def test_a_second_run_measures_nothing_anew(bare: Path, out: Path) -> None:
 
 def test_the_page_and_the_picture(out: Path) -> None:
     page = (out / "table.md").read_text()
-    for words in ("95 %", "craft_learned", "none: it draws map and classes together", "one a block", "uncached"):
+    for words in (
+        "95 %",
+        "craft_learned",
+        "none: it draws map and classes together",
+        "one a block",
+        "uncached",
+        "| 252 | exact",
+    ):
         assert words in page
     for table in page.split("\n\n"):
         if table.startswith("|"):
