@@ -161,7 +161,14 @@ class VQLoss:
         ce = (weights[target[known]] * cross_entropy).sum() / known.sum().clamp_min(1)
         distance = nn.functional.mse_loss(codes, z.detach())
         commitment = nn.functional.mse_loss(z, codes.detach())
-        return ce + distance + self.config.beta * commitment, {"ce": ce.detach(), "codes": distance.detach()}
+        logged = {"ce": ce.detach(), "codes": distance.detach(), "used": perplexity_of(codes.detach())}
+        return ce + distance + self.config.beta * commitment, logged
+
+
+def perplexity_of(codes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """exp(entropy) of how often each different row occurs: 1 if all are one, n if none is twice."""
+    share = codes.unique(dim=0, return_counts=True)[1].double() / len(codes)
+    return (-(share * share.log()).sum()).exp()
 
 
 class VolumeData:

@@ -13,7 +13,7 @@ from pipeline.diffusion.stage import Held, StageConfig
 from pipeline.generators.latent import Latent, LatentConfig
 from pipeline.generators.protocol import Generator, Known
 from pipeline.generators.volumes import SamplingConfig
-from pipeline.generators.vqvae import VQVAE, VQConfig, VQLoss, inverse_frequency, nearest_codes
+from pipeline.generators.vqvae import VQVAE, VQConfig, VQLoss, inverse_frequency, nearest_codes, perplexity_of
 from pipeline.learning.checkpoint import save_parts
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -104,6 +104,14 @@ def test_gradients_go_straight_through_and_codes_are_drawn_to_latents() -> None:
     used = nearest_codes(z, network.codebook.weight).unique()
     moved = network.codebook.weight.grad.abs().sum(1).nonzero()[:, 0]
     assert moved.tolist() == used.tolist()
+
+
+def test_perplexity_of_codes() -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    assert perplexity_of(rows).item() == pytest.approx(3)
+    assert perplexity_of(rows[[0, 0, 0, 0]]).item() == pytest.approx(1)
+    halves = np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    assert perplexity_of(rows[[0, 0, 2, 0]]).item() == pytest.approx(halves)
 
 
 def test_a_chosen_share_of_voxels_has_the_same_logits() -> None:
