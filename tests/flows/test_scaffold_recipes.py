@@ -101,7 +101,7 @@ def test_latent_diffusion_of_streets(tmp_path: Path) -> None:
         write_frame(root, frame_of(Scene(labels, STREET, taxonomy), "00", f"{k:06d}"))
     write_layout(root, STREET, {"train": ["00"]})
     folder = train_generator(generator_recipe("street_latent_tiny", ("*.training.steps=2",)), root, tmp_path / "run")
-    found = open_root(sample_scenes(sample_recipe(folder, 2), tmp_path / "drawn"))
+    found = open_root(sample_scenes(sample_recipe(folder, 2, complete=True), tmp_path / "drawn"))
     assert found.grid == STREET
 
 
