@@ -1,11 +1,13 @@
 """A VQ-VAE of label volumes (van den Oord et al., arXiv 1711.00937), the autoencoder of Lee et al.'s latent diffusion.
 
     labels -> embedding -> strided convolutions -> z_e -> nearest code e -> transposed convolutions -> logits of classes
-    loss = mean over known voxels of w_class CE + |sg(z_e) - e|^2 + beta |z_e - sg(e)|^2
+    loss = mean over known voxels of w_class CE + beta |z_e - sg(e)|^2
 
-The gradient passes the codebook straight through: dL/dz_e is dL/de, and the codes learn by the second term. Weights are
-inverse to the classes' frequencies, w_k ~ 1 / F^k, with a mean of 1 over all voxels. z_e has its norm taken out (mean 0
-and variance 1 over its channels) and codes start normal, so that they start where the latents are.
+The gradient passes the codebook straight through: dL/dz_e is dL/de. A code is the moving average of the latents that
+are nearest to it (the paper's appendix A.1). One that hardly any latent is nearest to starts anew at a random latent of
+the batch (Dhariwal et al., 2005.00341): learned by gradients alone, all but a few of the codes were never used. Weights
+are inverse to the classes' frequencies, w_k ~ 1 / F^k, with a mean of 1 over all voxels. z_e has mean 0 and variance 1
+over its channels.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pipeline.scene.taxonomy import IGNORE
 
 Count = Annotated[int, Field(ge=1)]
 Shape = tuple[int, int, int]
+_DECAY, _FEW = 0.97, 0.1  # of the codes' moving averages a step; below so many latents a batch a code starts anew
 
 
 class VQConfig(BaseModel):
@@ -73,7 +76,12 @@ class VQVAE(nn.Module):
         self.embedding = nn.Embedding(classes + 1, config.embedding)
         self.encoder = nn.Sequential(*self._down([config.embedding, *widths]), Channels(widths[-1], config.code_width))
         self.norm = nn.LayerNorm(config.code_width, elementwise_affine=False)
-        self.codebook = nn.Embedding(config.codes, config.code_width)  # starts standard normal
+        self.codebook: Tensor
+        self.counts: Tensor  # moving averages of how many latents a batch are nearest to a code, and of their sum
+        self.sums: Tensor
+        self.register_buffer("codebook", torch.randn(config.codes, config.code_width))
+        self.register_buffer("counts", torch.zeros(config.codes))
+        self.register_buffer("sums", torch.zeros(config.codes, config.code_width))
         self.decoder = nn.Sequential(Channels(config.code_width, widths[-1]), *self._up([*widths[::-1], widths[0]]))
         self.leave = nn.Linear(widths[0], classes)
 
@@ -95,9 +103,24 @@ class VQVAE(nn.Module):
         """chosen: voxels (flat) to give logits of, None for all; N: cells of the batch."""
         cells = self.latents(labels)  # b i j k d
         z = cells.flatten(0, 3)
-        codes = self.codebook(nearest_codes(z, self.codebook.weight))
+        chosen_codes = nearest_codes(z, self.codebook)
+        codes = self.codebook[chosen_codes]
         through = z + (codes - z).detach()
+        if self.training:
+            self.learn(z.detach().float(), chosen_codes)
         return self._logits(through.view(cells.shape), chosen), z, codes
+
+    @torch.no_grad()
+    def learn(self, z: Float[Tensor, "n d"], nearest: Int64[Tensor, "n"]) -> None:
+        """Move the codes by one batch of latents; random numbers are torch's own, which training seeds each step."""
+        found = torch.zeros_like(self.counts).index_add_(0, nearest, torch.ones_like(z[:, 0]))
+        self.counts.lerp_(found, 1 - _DECAY)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, nearest, z), 1 - _DECAY)
+        dead = (self.counts < _FEW)[:, None]
+        drawn = z[torch.randint(len(z), self.counts.shape, device=z.device)]
+        self.sums.copy_(torch.where(dead, drawn, self.sums))
+        self.counts.copy_(torch.where(dead[:, 0], 1.0, self.counts))
+        self.codebook.copy_(self.sums / self.counts[:, None])
 
     def latents(self, labels: UInt8[Tensor, "b x y z"]) -> Float[Tensor, "b i j k d"]:
         """z_e of each cell."""
@@ -108,11 +131,11 @@ class VQVAE(nn.Module):
     def encode(self, labels: UInt8[Tensor, "b x y z"]) -> Int64[Tensor, "b i j k"]:
         """The code of each cell."""
         cells = self.latents(labels)
-        return nearest_codes(cells.flatten(0, 3), self.codebook.weight).view(cells.shape[:4])
+        return nearest_codes(cells.flatten(0, 3), self.codebook).view(cells.shape[:4])
 
     def decode(self, codes: Int64[Tensor, "b i j k"]) -> Float[Tensor, "b v c"]:
         """Logits of all voxels, in C order."""
-        return self._logits(self.codebook(codes), None)
+        return self._logits(self.codebook[codes], None)
 
     def _logits(self, cells: Float[Tensor, "b i j k d"], chosen: Int64[Tensor, "c"] | None) -> Float[Tensor, "b c k"]:
         x = self.decoder(cells.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).flatten(1, 3)  # b v c
@@ -159,10 +182,9 @@ class VQLoss:
         weights = self.weights.to(logits)
         cross_entropy = nn.functional.cross_entropy(logits.float()[known], target[known], reduction="none")
         ce = (weights[target[known]] * cross_entropy).sum() / known.sum().clamp_min(1)
-        distance = nn.functional.mse_loss(codes, z.detach())
         commitment = nn.functional.mse_loss(z, codes.detach())
-        logged = {"ce": ce.detach(), "codes": distance.detach(), "used": perplexity_of(codes.detach())}
-        return ce + distance + self.config.beta * commitment, logged
+        logged = {"ce": ce.detach(), "codes": commitment.detach(), "used": perplexity_of(codes.detach())}
+        return ce + self.config.beta * commitment, logged
 
 
 def perplexity_of(codes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
