@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from flows.generators import GeneratorConfig, config_of
 from flows.recipes import apply_changes
+from flows.scaffold_recipes import SCAFFOLD_RECIPES
 from pipeline.diffusion.stage import StageConfig
 from pipeline.generators.comp_d3pm import CompConfig
 from pipeline.generators.volumes import SamplingConfig
@@ -192,6 +193,7 @@ GENERATOR_RECIPES: dict[str, Callable[[], GeneratorConfig]] = {
         carla_sc,
         comp_d3pm_tiny,
         whole_scene_tiny,
+        *SCAFFOLD_RECIPES,
     )
 }
 
@@ -202,7 +204,8 @@ def generator_recipe(name: str, changes: tuple[str, ...] = ()) -> GeneratorConfi
         raise InputError("recipe", f"one of {', '.join(GENERATOR_RECIPES)}", repr(name))
     table = GENERATOR_RECIPES[name]().model_dump(mode="json")
     stages = [key for key, value in table.items() if isinstance(value, dict) and "training" in value]
+    prefixes = [f"{stage}." for stage in stages] or [""]  # a method of one network has no stages
     for change in changes:
         wide = change.startswith("*.")
-        apply_changes(table, tuple(f"{stage}.{change[2:]}" for stage in stages) if wide else (change,))
+        apply_changes(table, tuple(prefix + change[2:] for prefix in prefixes) if wide else (change,))
     return config_of(table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,16 +17,30 @@ from flows.shards import Plan, Stage
 from pipeline.datasets.formats import detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.generators.autoregressive import Autoregressive, AutoregressiveConfig
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
+from pipeline.generators.dit3d import DiT3D, DiT3DConfig
+from pipeline.generators.latent import Latent, LatentConfig
 from pipeline.generators.protocol import Generator
+from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
+from pipeline.generators.tokens import GivenMaps
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
-from pipeline.learning.checkpoint import check_whole, fill, load_part, read_card
+from pipeline.learning.checkpoint import MODEL, check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
+from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
 
-GeneratorConfig = CompConfig | WholeConfig
-METHODS: dict[str, type[CompD3PM] | type[WholeScene]] = {"comp_d3pm": CompD3PM, "whole_scene": WholeScene}
+GeneratorConfig = CompConfig | WholeConfig | ScaffoldConfig | AutoregressiveConfig | LatentConfig | DiT3DConfig
+Method = CompD3PM | WholeScene | Scaffold | Autoregressive | Latent | DiT3D
+METHODS: dict[str, type[Method]] = {
+    "comp_d3pm": CompD3PM,
+    "whole_scene": WholeScene,
+    "scaffold": Scaffold,
+    "autoregressive": Autoregressive,
+    "latent": Latent,
+    "dit3d": DiT3D,
+}
 _CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
 
 
@@ -37,6 +52,9 @@ class SampleRecipe(Config):
     samples: int = Field(ge=1)
     seed: int = Field(0, ge=0)  # the seed tree's root
     complete: bool = False  # every voxel as generated; else what a passing sensor can't see is invalid
+    maps: Path | None = Field(None, exclude=True)  # a root whose occupancy maps are filled; not part of the digest
+    maps_split: str = "train"  # of that root
+    maps_digest: str | None = None  # SHA-256 of the maps
     shard_samples: int = Field(16, ge=1)  # scenes a shard, the unit of work
     threads: int = Field(2, ge=1)  # threads a worker
 
@@ -52,9 +70,9 @@ def config_of(table: object) -> GeneratorConfig:
         raise InputError(f"generator field {where}", first["msg"], found if len(found) < 80 else "others") from None
 
 
-def new_generator(config: GeneratorConfig) -> CompD3PM | WholeScene:
+def new_generator(config: GeneratorConfig) -> Method:
     """An untrained generator."""
-    return CompD3PM(config) if isinstance(config, CompConfig) else WholeScene(config)
+    return METHODS[config.method](config)  # type: ignore[arg-type]  # each method has its config's class
 
 
 def load_generator(folder: Path) -> Generator:
@@ -68,9 +86,15 @@ def with_batch(generator: Generator, batch: int) -> Generator:
 
     Sums, and so scenes, may differ in rare voxels from those drawn in another batch.
     """
-    if isinstance(generator, CompD3PM | WholeScene):
-        sampling = generator.config.sampling.model_copy(update={"batch": batch})
-        generator.config = generator.config.model_copy(update={"sampling": sampling})
+    return with_sampling(generator, {"batch": batch})
+
+
+def with_sampling(generator: Generator, changes: Mapping[str, object]) -> Generator:
+    """The same generator drawing otherwise: fields of its sampling, of which those that it hasn't are left out."""
+    if isinstance(generator, Method):
+        settings = generator.config.sampling
+        settings = settings.model_copy(update={k: v for k, v in changes.items() if k in type(settings).model_fields})
+        generator.config = generator.config.model_copy(update={"sampling": settings})
     return generator
 
 
@@ -92,14 +116,19 @@ def train_generator(
     none, which takes up what the others finished.
     """
     generator = new_generator(config)
-    unknown = set(stages) - set(generator.stages)
+    parts = {MODEL: generator} if isinstance(generator, Scaffold | Autoregressive) else dict(generator.stages)
+    unknown = set(stages) - set(parts)
     if unknown:
-        raise InputError("--stage", f"one of {', '.join(generator.stages)}", ", ".join(sorted(unknown)))
+        raise InputError("--stage", f"one of {', '.join(parts)}", ", ".join(sorted(unknown)))
     if start is not None:
         check_whole(start)
-        for name, stage in generator.stages.items():
-            fill(stage.network, load_part(start, name), start)
-    generator.fit(training_scenes(root, "train"), out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
+        for name, part in parts.items():
+            fill(part.network, load_part(start, name), start)
+    scenes = training_scenes(root, "train")
+    if isinstance(generator, Scaffold | Autoregressive):
+        generator.fit(scenes, out)
+    else:
+        generator.fit(scenes, out, tuple(stages) or tuple(parts))  # type: ignore[arg-type]
     return Path(out) / "weights"
 
 
@@ -122,18 +151,35 @@ def sample_scenes(
     return plan.out
 
 
-def sample_recipe(weights: Path, samples: int, seed: int = 0, complete: bool = False) -> SampleRecipe:
-    """A SampleRecipe whose shards and threads are the generator's own. Raises InputError."""
-    sampling = config_of(read_card(weights).get("config")).sampling
+def sample_recipe(
+    weights: Path, samples: int, seed: int = 0, complete: bool = False, maps: tuple[Path, str] | None = None
+) -> SampleRecipe:
+    """A SampleRecipe whose shards and threads are the generator's own. maps: (root, split) whose occupancy maps are
+    filled, for methods that draw classes alone. Raises InputError."""
+    config = config_of(read_card(weights).get("config"))
+    sampling = config.sampling
+    digest = hashlib.sha256()
+    if maps is not None:
+        for volume in given_maps(*maps, config.grid).given:
+            digest.update(volume.tobytes())
     return SampleRecipe(
         weights=weights,
         weights_digest=weights_digest(weights),
         samples=samples,
         seed=seed,
         complete=complete,
+        maps=None if maps is None else maps[0],
+        maps_split="train" if maps is None else maps[1],
+        maps_digest=None if maps is None else digest.hexdigest(),
         shard_samples=sampling.batch,
         threads=sampling.threads,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def given_maps(root: Path, split: str, grid: VoxelGrid) -> GivenMaps:
+    """The occupancy maps of a split's scenes, placed on the grid. Raises InputError."""
+    return GivenMaps.of(training_scenes(root, split), grid)
 
 
 def scene_seeds(seed: int, indices: Sequence[int]) -> list[int]:
@@ -150,10 +196,7 @@ def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()
     generator, changes = load_generator(folder), dict(sampling)
     if "steps" in changes:
         changes["fine_steps"] = changes["steps"]
-    if changes and isinstance(generator, CompD3PM | WholeScene):
-        settings = generator.config.sampling.model_copy(update=changes)
-        generator.config = generator.config.model_copy(update={"sampling": settings})
-    return generator
+    return with_sampling(generator, changes)
 
 
 def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
@@ -162,6 +205,8 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     first = shard * recipe.shard_samples
     indices = range(first, min(first + recipe.shard_samples, recipe.samples))
     generator = loaded(recipe.weights, recipe.weights_digest)
+    if recipe.maps is not None and isinstance(generator, Scaffold | Autoregressive):
+        generator.source = given_maps(recipe.maps, recipe.maps_split, generator.grid)
     written = []
     for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
         masks = {}
