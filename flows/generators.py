@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +13,23 @@ from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
 from flows.recipes import Config, weights_digest
 from flows.shards import Plan, Stage
-from pipeline.datasets.formats import detect
+from pipeline.datasets.craft3d import house_of, write_house, write_splits
+from pipeline.datasets.formats import FORMATS, detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.protocol import Generator
+from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
 from pipeline.learning.checkpoint import check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
+from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
 
-GeneratorConfig = CompConfig | WholeConfig
-METHODS: dict[str, type[CompD3PM] | type[WholeScene]] = {"comp_d3pm": CompD3PM, "whole_scene": WholeScene}
+GeneratorConfig = CompConfig | WholeConfig | ScaffoldConfig
+Method = CompD3PM | WholeScene | Scaffold
+METHODS: dict[str, type[Method]] = {"comp_d3pm": CompD3PM, "whole_scene": WholeScene, "scaffold": Scaffold}
 _CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
 
 
@@ -52,9 +56,9 @@ def config_of(table: object) -> GeneratorConfig:
         raise InputError(f"generator field {where}", first["msg"], found if len(found) < 80 else "others") from None
 
 
-def new_generator(config: GeneratorConfig) -> CompD3PM | WholeScene:
+def new_generator(config: GeneratorConfig) -> Method:
     """An untrained generator."""
-    return CompD3PM(config) if isinstance(config, CompConfig) else WholeScene(config)
+    return METHODS[config.method](config)  # type: ignore[arg-type]
 
 
 def load_generator(folder: Path) -> Generator:
@@ -68,15 +72,23 @@ def with_batch(generator: Generator, batch: int) -> Generator:
 
     Sums, and so scenes, may differ in rare voxels from those drawn in another batch.
     """
-    if isinstance(generator, CompD3PM | WholeScene):
-        sampling = generator.config.sampling.model_copy(update={"batch": batch})
-        generator.config = generator.config.model_copy(update={"sampling": sampling})
+    return _sampling(generator, {"batch": batch})
+
+
+def _sampling(generator: Generator, changes: dict[str, int]) -> Generator:
+    """The generator with fields of its sampling changed, those that it has."""
+    if isinstance(generator, Method):
+        settings = generator.config.sampling
+        known = {field: value for field, value in changes.items() if field in type(settings).model_fields}
+        table = {"sampling": settings.model_copy(update=known)}
+        generator.config = generator.config.model_copy(update=table)  # type: ignore[assignment]
     return generator
 
 
 def training_scenes(root: Path, split: str) -> Iterator[Scene]:
-    """Every labelled scene of a split, whatever the root's format. Raises InputError."""
+    """Every labelled scene of a split, or of a root without splits, whatever its format. Raises InputError."""
     found = detect(root).open(root)
+    split = "all" if tuple(found.splits) == ("all",) else split
     for sequence, frame in found.frames(split):
         if found.label_files(sequence, frame)[0].exists():
             yield found.scene(sequence, frame)
@@ -99,20 +111,32 @@ def train_generator(
         check_whole(start)
         for name, stage in generator.stages.items():
             fill(stage.network, load_part(start, name), start)
-    generator.fit(training_scenes(root, "train"), out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
+    scenes = training_scenes(root, "train")
+    if isinstance(config, ScaffoldConfig):
+        scenes = fitting(scenes, config.grid)
+    generator.fit(scenes, out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
     return Path(out) / "weights"
+
+
+def fitting(scenes: Iterable[Scene], grid: VoxelGrid) -> Iterator[Scene]:
+    """Those that fit a grid; houses come in all sizes."""
+    return (s for s in scenes if all(a <= b for a, b in zip(s.grid.shape, grid.shape, strict=True)))
 
 
 def sample_scenes(
     recipe: SampleRecipe, out: Path, engine: Engine = "none", workers: int = 1, quiet: bool = True
 ) -> Path:
-    """Write, or go on writing, a root of generated scenes in SemanticKITTI's layout. Raises InputError, JobError."""
+    """Write, or go on writing, a root of generated scenes, houses of blocks as 3D-Craft has them, all others in
+    SemanticKITTI's layout. Raises InputError, JobError."""
     shards = -(-recipe.samples // recipe.shard_samples)
     plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True, gpu=True),), recipe, Path(out), shards)
     generator = load_generator(recipe.weights)
     layout = {"train": ["00"], "val": [], "test": []}
 
     def finish() -> None:
+        if _of_blocks(generator):
+            write_splits(plan.out, {"train": tuple(f"{k:06d}" for k in range(recipe.samples))})
+            return
         write_layout(plan.out, generator.grid, layout, generator.taxonomy)
 
     with PlanProgress(plan, quiet) as progress:
@@ -150,10 +174,12 @@ def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()
     generator, changes = load_generator(folder), dict(sampling)
     if "steps" in changes:
         changes["fine_steps"] = changes["steps"]
-    if changes and isinstance(generator, CompD3PM | WholeScene):
-        settings = generator.config.sampling.model_copy(update=changes)
-        generator.config = generator.config.model_copy(update={"sampling": settings})
-    return generator
+    return _sampling(generator, changes) if changes else generator
+
+
+def _of_blocks(generator: Generator) -> bool:
+    """Whether its scenes are houses, which no sensor passes: every voxel is known."""
+    return generator.taxonomy.name == FORMATS["craft3d"].taxonomy
 
 
 def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
@@ -165,6 +191,9 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     written = []
     for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
         masks = {}
+        if _of_blocks(generator):
+            written += write_house(out, house_of(scene, f"{index:06d}"))
+            continue
         if not recipe.complete:
             labels, invalid, occluded = simulate_masks(scene.labels, scene.grid)
             scene, masks = Scene(labels, scene.grid, scene.taxonomy), {"invalid": invalid, "occluded": occluded}
