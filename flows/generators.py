@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,11 @@ from pipeline.scene.seeds import integer_seed
 
 GeneratorConfig = CompConfig | WholeConfig | ScaffoldConfig
 Method = CompD3PM | WholeScene | Scaffold
-METHODS: dict[str, type[Method]] = {"comp_d3pm": CompD3PM, "whole_scene": WholeScene, "scaffold": Scaffold}
+METHODS: dict[str, type[Method]] = {
+    "comp_d3pm": CompD3PM,
+    "whole_scene": WholeScene,
+    "scaffold": Scaffold,
+}
 _CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
 
 
@@ -58,7 +62,7 @@ def config_of(table: object) -> GeneratorConfig:
 
 def new_generator(config: GeneratorConfig) -> Method:
     """An untrained generator."""
-    return METHODS[config.method](config)  # type: ignore[arg-type]
+    return METHODS[config.method](config)  # type: ignore[arg-type]  # each method has its config's class
 
 
 def load_generator(folder: Path) -> Generator:
@@ -72,16 +76,15 @@ def with_batch(generator: Generator, batch: int) -> Generator:
 
     Sums, and so scenes, may differ in rare voxels from those drawn in another batch.
     """
-    return _sampling(generator, {"batch": batch})
+    return with_sampling(generator, {"batch": batch})
 
 
-def _sampling(generator: Generator, changes: dict[str, int]) -> Generator:
-    """The generator with fields of its sampling changed, those that it has."""
+def with_sampling(generator: Generator, changes: Mapping[str, object]) -> Generator:
+    """The same generator drawing otherwise: fields of its sampling, of which those that it hasn't are left out."""
     if isinstance(generator, Method):
         settings = generator.config.sampling
-        known = {field: value for field, value in changes.items() if field in type(settings).model_fields}
-        table = {"sampling": settings.model_copy(update=known)}
-        generator.config = generator.config.model_copy(update=table)  # type: ignore[assignment]
+        settings = settings.model_copy(update={k: v for k, v in changes.items() if k in type(settings).model_fields})
+        generator.config = generator.config.model_copy(update={"sampling": settings})
     return generator
 
 
@@ -174,7 +177,7 @@ def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()
     generator, changes = load_generator(folder), dict(sampling)
     if "steps" in changes:
         changes["fine_steps"] = changes["steps"]
-    return _sampling(generator, changes) if changes else generator
+    return with_sampling(generator, changes)
 
 
 def _of_blocks(generator: Generator) -> bool:

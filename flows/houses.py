@@ -54,8 +54,12 @@ def make_houses(recipe: HouseRecipe, out: Path, engine: Engine = "none", workers
     names: dict[str, tuple[str, ...]] = {
         split: tuple(name for own, name, _ in listed(recipe) if own == split) for split in SPLITS
     }
+
+    def finish() -> None:
+        write_splits(plan.out, names)
+
     with PlanProgress(plan, quiet) as progress:
-        run_plan(plan, engine, workers, progress, finish=lambda: write_splits(plan.out, names))
+        run_plan(plan, engine, workers, progress, finish=finish)
     rate = recipe.houses / max(progress.elapsed_s, 1e-9)
     progress.report(f"{plan.out}: {recipe.houses} houses, {rate:.1f} houses/s")
     return plan.out

@@ -79,7 +79,7 @@ class MapConfig(Protocol):
 def any_in(volume: Map, edge: int) -> Map:
     """Cells of `edge` voxels that hold a True."""
     x, y, z = (n // edge for n in volume.shape)
-    return volume.reshape(x, edge, y, edge, z, edge).any(axis=(1, 3, 5))
+    return np.asarray(volume.reshape(x, edge, y, edge, z, edge).any(axis=(1, 3, 5)))
 
 
 def patterns(volume: Map, edge: int) -> Int64[np.ndarray, "a b c"]:

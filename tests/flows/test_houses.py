@@ -15,7 +15,7 @@ from flows.edit_houses import Chosen, HouseEdit, edit_houses
 from flows.evaluate_houses import HousesRecipe, evaluate_houses, table
 from flows.generator_recipes import generator_recipe
 from flows.generators import load_generator, sample_recipe, sample_scenes, train_generator
-from flows.houses import HouseRecipe, make_houses
+from flows.houses import HouseRecipe, listed, make_houses
 from flows.recipes import validated
 from flows.scene_sets import folder_set
 from pipeline.datasets.craft3d import House, open_craft3d, write_house, write_schematic
@@ -24,7 +24,7 @@ from pipeline.generators.tokens import placed
 from pipeline.houses.check import CHECKS
 from pipeline.scene.errors import InputError
 
-RECIPE = HouseRecipe(houses=16, seed=5, val_share=0.2, test_share=0.2, shard_houses=6)
+RECIPE = HouseRecipe(houses=8, seed=5, val_share=0.25, test_share=0.1, shard_houses=3)
 SMALL = ("network.width=12", "occupancy.network.width=12", "max_tokens=256", "sampling.steps=1", "sampling.batch=2")
 
 
@@ -51,30 +51,30 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_root_is_read_as_3d_craft(root: Path) -> None:
     found = open_craft3d(root)
-    assert {split: len(names) for split, names in found.splits.items()} == {"train": 10, "val": 3, "test": 3}
+    assert {split: len(names) for split, names in found.splits.items()} == {"train": 5, "val": 2, "test": 1}
     houses = [found.house(name) for names in found.splits.values() for name in names]
     assert all(house.fits(32, 1024) and house.occupied > 150 for house in houses)
-    assert len({house.blocks.tobytes() for house in houses}) == 16
+    assert len({house.blocks.tobytes() for house in houses}) == 8
     assert (houses[0].meta > 0).any()
     assert houses[0].cropped().blocks.shape == houses[0].blocks.shape
 
 
-def test_the_same_bytes_whatever_the_workers_and_after_an_interruption(root: Path, tmp_path: Path) -> None:
-    two = make_houses(RECIPE, tmp_path / "two", workers=2)
-    assert contents(two) == contents(root)
+def test_an_interrupted_root_is_finished_to_the_same_bytes(root: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(root, broken)
-    (broken / ".build/records/houses/00001.json").unlink()
+    (broken / ".build/records/houses/00001.json").unlink()  # killed before it was done, and one file damaged since
     (broken / "houses/val_00000/schematic.npy").write_bytes(b"damaged")
     assert contents(make_houses(RECIPE, broken)) == contents(root)
     with pytest.raises(InputError, match="of this recipe"):
         make_houses(RECIPE.model_copy(update={"seed": 6}), broken)
 
 
-def test_a_house_is_of_its_own_seed(root: Path, tmp_path: Path) -> None:
-    more = make_houses(RECIPE.model_copy(update={"houses": 17, "shard_houses": 17}), tmp_path / "more")
-    name = "houses/train_00009/schematic.npy"
-    assert (more / name).read_bytes() == (root / name).read_bytes()
+def test_a_house_is_of_its_own_seed() -> None:
+    """Whatever the shards, and however many houses there are."""
+    more = RECIPE.model_copy(update={"houses": 30, "shard_houses": 30})
+    seeds = {name: seed for _, name, seed in listed(more)}
+    assert all(seeds[name] == seed for _, name, seed in listed(RECIPE))
+    assert len(set(seeds.values())) == 30
     with pytest.raises(InputError, match="leave houses to train on"):
         validated(HouseRecipe, {"houses": 4, "val_share": 0.49, "test_share": 0.49})
 
@@ -86,8 +86,6 @@ def test_drawn_houses_are_a_root(weights: Path, tmp_path: Path) -> None:
     drawn = scaffold(weights).sample(3, _seeds(3))
     for k, scene in enumerate(drawn):
         assert np.array_equal(found.scene(k).labels, scene.labels)
-    again = sample_scenes(sample_recipe(weights, 3, seed=2), tmp_path / "again", workers=1)
-    assert contents(again) == contents(out)
 
 
 def _seeds(count: int) -> list[int]:
@@ -161,7 +159,7 @@ def test_real_houses_beside_themselves(root: Path, weights: Path) -> None:
     found = evaluate_houses(recipe)
     assert set(found.structure) == set(CHECKS)
     assert found.near_share > 0.9
-    assert found.sets["generated"][0] == 16
+    assert found.sets["generated"][0] == 8
     assert found.memorisation.generated[0] == 0.0  # training's own houses are among them
     assert found.one_map is not None
     assert 0.5 < found.one_map.differing <= 1  # an untrained network
