@@ -7,7 +7,7 @@ grow or not is asked of the generator's own maps, unless the house's own map is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from flows.edit import bar, chunks
-from flows.generators import fitting
+from flows.generators import as_house, fitting
 from flows.scene_paths import chosen_keys, key_of, named_frames
-from pipeline.datasets.craft3d import house_of, write_house, write_splits
+from pipeline.datasets.craft3d import write_house, write_splits
 from pipeline.generators.protocol import Known
 from pipeline.generators.scaffold import Scaffold
 from pipeline.generators.tokens import placed
@@ -143,7 +143,7 @@ def edit_houses(
             held = known[first : first + len(part)]
             seeds = [integer_seed(seed, "edit houses", first + k) for k in range(len(part))]
             for (name, before), own, after in zip(part, held, generator.sample(len(part), seeds, held), strict=True):
-                write_house(folder, house_of(after, name).cropped())
+                write_house(folder, as_house(after, name).cropped())
                 names.append(name)
                 counts += _compared(placed(before, generator.grid), after.labels, own.labels == IGNORE)
             advance(first + len(part), len(scenes))
@@ -151,7 +151,7 @@ def edit_houses(
         same, former, both, either = (int(n) for n in counts)
         figures = {"houses": len(names), "new_blocks": either, "recovered": same / max(former, 1)}
         figures["map_recovered"] = both / max(either, 1)
-        write_json(folder / "edit.json", {"seed": seed, "edit": edit.__dict__, **figures})
+        write_json(folder / "edit.json", {"seed": seed, "edit": asdict(edit), **figures})
     return figures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
 from flows.recipes import Config, weights_digest
 from flows.shards import Plan, Stage
-from pipeline.datasets.craft3d import house_of, write_house, write_splits
+from pipeline.datasets.craft3d import House, house_of, write_house, write_splits
 from pipeline.datasets.formats import FORMATS, detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
@@ -21,6 +22,7 @@ from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.protocol import Generator
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
+from pipeline.houses.orient import oriented
 from pipeline.learning.checkpoint import check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -180,6 +182,12 @@ def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()
     return with_sampling(generator, changes)
 
 
+def as_house(scene: Scene, name: str) -> House:
+    """A generated scene as blocks whose doors and stairs look where their surroundings say."""
+    house = house_of(scene, name)
+    return replace(house, meta=oriented(house.blocks))
+
+
 def _of_blocks(generator: Generator) -> bool:
     """Whether its scenes are houses, which no sensor passes: every voxel is known."""
     return generator.taxonomy.name == FORMATS["craft3d"].taxonomy
@@ -195,7 +203,7 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
         masks = {}
         if _of_blocks(generator):
-            written += write_house(out, house_of(scene, f"{index:06d}"))
+            written += write_house(out, as_house(scene, f"{index:06d}"))
             continue
         if not recipe.complete:
             labels, invalid, occluded = simulate_masks(scene.labels, scene.grid)
