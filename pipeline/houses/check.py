@@ -36,6 +36,7 @@ CHECKS: dict[str, str] = {
     "floors_reached": "places indoors to stand on that can be walked to from a door",
     "connected": "blocks that hang together with the ground (the rest floats)",
 }
+FLOORS = 10  # levels that a room's floor is sought on: people build on plinths and hills
 HEAD = 3  # levels above the floor that walls and doors take at least
 
 
@@ -47,7 +48,7 @@ class Count(NamedTuple):
 
 
 class _House(NamedTuple):
-    """A house as the checks see it, its lowest level the ground; volumes (X, Y, Z), planes (X, Y).
+    """A house as the checks see it, its lowest level that of its ground floor; volumes (X, Y, Z), planes (X, Y).
 
     solid: fills its cube, no glass or door; closed: solid, glass or door; rooms, walls: columns; chimney: columns that
     jut out of the roof by two.
@@ -67,10 +68,11 @@ def check_house(labels: UInt8[np.ndarray, "x y z"]) -> dict[str, Count]:
     levels = np.flatnonzero(known.any(axis=(0, 1)))
     if not len(levels):
         return {name: Count(0, int(name in PER_HOUSE)) for name in CHECKS}
-    house = _house(np.pad(known[:, :, levels[0] :], ((1, 1), (1, 1), (0, HEAD + 2))))  # air around
+    whole = np.pad(known[:, :, levels[0] :], ((1, 1), (1, 1), (0, HEAD + 2)))  # air around
+    house = _on_its_floor(whole)
     found = {"has_room": Count(int(house.rooms.any()), 1)}
     found |= _roof(house) | _materials(house) | _doors(house) | _windows(house) | _chimneys(house)
-    found |= {"plants_on_soil": _plants(house), "connected": _connected(house)}
+    found |= {"plants_on_soil": _plants(house), "connected": _connected(whole)}
     found["floors_reached"] = Count(*reached(house.ids, house.solid | role("glass")[house.ids], _indoors(house)))
     return {name: found[name] for name in CHECKS}
 
@@ -85,6 +87,15 @@ def rates(counts: Iterable[Mapping[str, Count]]) -> dict[str, float]:
         for name in CHECKS:
             sums[name] += found[name]
     return {name: float(passed / of) if of else float("nan") for name, (passed, of) in sums.items()}
+
+
+def _on_its_floor(whole: UInt8[np.ndarray, "x y z"]) -> _House:
+    """The house from the lowest level on above which walls enclose a room; from the ground on where there is none."""
+    for level in range(min(FLOORS, whole.shape[2] - HEAD - 2)):
+        house = _house(whole[:, :, level:])
+        if house.rooms.any():
+            return house
+    return _house(whole)
 
 
 def _house(ids: UInt8[np.ndarray, "x y z"]) -> _House:
@@ -180,11 +191,11 @@ def _plants(house: _House) -> Count:
     return _count(plants & (role("soil")[below] | (below == house.ids)), plants)
 
 
-def _connected(house: _House) -> Count:
+def _connected(ids: UInt8[np.ndarray, "x y z"]) -> Count:
     """Blocks hang together across faces, edges and corners, as stairs of a roof do."""
     from scipy.ndimage import label
 
-    occupied = house.ids != EMPTY
+    occupied = ids != EMPTY
     parts, _ = label(occupied, np.ones((3, 3, 3)))
     grounded = np.unique(parts[:, :, 0][occupied[:, :, 0]])
     return _count(np.isin(parts, grounded) & occupied, occupied)

@@ -132,6 +132,13 @@ def test_place_and_unknown_voxels_make_no_difference() -> None:
     assert check_house(np.where(ids == 0, IGNORE, ids)) == check_house(ids)
 
 
+def test_a_house_on_a_plinth_is_checked_from_its_floor_on() -> None:
+    plinth = np.full((12, 12, 2), B["dirt"], np.uint8)
+    found = check_house(np.concatenate([plinth, hut()[:, :, :10]], axis=2))
+    assert tuple(found.pop("connected")) == (102 + 288, 102 + 288)
+    assert found == {name: count for name, count in check_house(hut()).items() if name != "connected"}
+
+
 def test_turned_houses_count_the_same() -> None:
     for quarters in (1, 2, 3):
         assert check_house(np.rot90(hut(), quarters)) == check_house(hut())
