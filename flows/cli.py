@@ -21,6 +21,7 @@ from flows import (
     houses_cli,
     image_cli,
     report_cli,
+    scaffold_table_cli,
     scene_cli,
     ssc_protocol_cli,
     ssc_score_cli,
@@ -293,6 +294,7 @@ view_cli.register(app)
 export_cli.register(app)
 report_cli.register(app)
 image_cli.register(app)
+scaffold_table_cli.register(app)
 ssc = typer.Typer(
     help="Monocular semantic scene completion: check, train, predict, score, and what synthetic data buys.",
     no_args_is_help=True,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from flows.generators import GeneratorConfig, config_of
 from flows.recipes import apply_changes
+from flows.scaffold_recipes import SCAFFOLD_RECIPES
 from pipeline.diffusion.dit import DiTConfig
 from pipeline.diffusion.stage import StageConfig
 from pipeline.generators.comp_d3pm import CompConfig
@@ -237,6 +238,7 @@ GENERATOR_RECIPES: dict[str, Callable[[], GeneratorConfig]] = {
         comp_d3pm_tiny,
         whole_scene_tiny,
         craft3d_tiny,
+        *SCAFFOLD_RECIPES,
     )
 }
 

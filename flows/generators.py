@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +19,30 @@ from pipeline.datasets.craft3d import House, house_of, write_house, write_splits
 from pipeline.datasets.formats import FORMATS, detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.generators.autoregressive import Autoregressive, AutoregressiveConfig
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
+from pipeline.generators.dit3d import DiT3D, DiT3DConfig
+from pipeline.generators.latent import Latent, LatentConfig
 from pipeline.generators.protocol import Generator
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
+from pipeline.generators.tokens import GivenMaps
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
 from pipeline.houses.orient import oriented
-from pipeline.learning.checkpoint import check_whole, fill, load_part, read_card
+from pipeline.learning.checkpoint import MODEL, check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
 from pipeline.scene.seeds import integer_seed
 
-GeneratorConfig = CompConfig | WholeConfig | ScaffoldConfig
-Method = CompD3PM | WholeScene | Scaffold
+GeneratorConfig = CompConfig | WholeConfig | ScaffoldConfig | AutoregressiveConfig | LatentConfig | DiT3DConfig
+Method = CompD3PM | WholeScene | Scaffold | Autoregressive | Latent | DiT3D
 METHODS: dict[str, type[Method]] = {
     "comp_d3pm": CompD3PM,
     "whole_scene": WholeScene,
     "scaffold": Scaffold,
+    "autoregressive": Autoregressive,
+    "latent": Latent,
+    "dit3d": DiT3D,
 }
 _CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
 
@@ -47,6 +55,9 @@ class SampleRecipe(Config):
     samples: int = Field(ge=1)
     seed: int = Field(0, ge=0)  # the seed tree's root
     complete: bool = False  # every voxel as generated; else what a passing sensor can't see is invalid
+    maps: Path | None = Field(None, exclude=True)  # a root whose occupancy maps are filled; not part of the digest
+    maps_split: str = "train"  # of that root
+    maps_digest: str | None = None  # SHA-256 of the maps
     shard_samples: int = Field(16, ge=1)  # scenes a shard, the unit of work
     threads: int = Field(2, ge=1)  # threads a worker
 
@@ -109,17 +120,21 @@ def train_generator(
     none, which takes up what the others finished.
     """
     generator = new_generator(config)
-    unknown = set(stages) - set(generator.stages)
+    parts = {MODEL: generator} if isinstance(generator, Autoregressive) else dict(generator.stages)
+    unknown = set(stages) - set(parts)
     if unknown:
-        raise InputError("--stage", f"one of {', '.join(generator.stages)}", ", ".join(sorted(unknown)))
+        raise InputError("--stage", f"one of {', '.join(parts)}", ", ".join(sorted(unknown)))
     if start is not None:
         check_whole(start)
-        for name, stage in generator.stages.items():
-            fill(stage.network, load_part(start, name), start)
+        for name, part in parts.items():
+            fill(part.network, load_part(start, name), start)
     scenes = training_scenes(root, "train")
-    if isinstance(config, ScaffoldConfig):
-        scenes = fitting(scenes, config.grid)
-    generator.fit(scenes, out, tuple(stages) or tuple(generator.stages))  # type: ignore[arg-type]
+    if isinstance(generator, Scaffold | Autoregressive):
+        scenes = fitting(scenes, generator.grid)
+    if isinstance(generator, Autoregressive):
+        generator.fit(scenes, out)
+    else:
+        generator.fit(scenes, out, tuple(stages) or tuple(parts))  # type: ignore[arg-type]
     return Path(out) / "weights"
 
 
@@ -151,18 +166,35 @@ def sample_scenes(
     return plan.out
 
 
-def sample_recipe(weights: Path, samples: int, seed: int = 0, complete: bool = False) -> SampleRecipe:
-    """A SampleRecipe whose shards and threads are the generator's own. Raises InputError."""
-    sampling = config_of(read_card(weights).get("config")).sampling
+def sample_recipe(
+    weights: Path, samples: int, seed: int = 0, complete: bool = False, maps: tuple[Path, str] | None = None
+) -> SampleRecipe:
+    """A SampleRecipe whose shards and threads are the generator's own. maps: (root, split) whose occupancy maps are
+    filled, for methods that draw classes alone. Raises InputError."""
+    config = config_of(read_card(weights).get("config"))
+    sampling = config.sampling
+    digest = hashlib.sha256()
+    if maps is not None:
+        for volume in given_maps(*maps, config.grid).given:
+            digest.update(volume.tobytes())
     return SampleRecipe(
         weights=weights,
         weights_digest=weights_digest(weights),
         samples=samples,
         seed=seed,
         complete=complete,
+        maps=None if maps is None else maps[0],
+        maps_split="train" if maps is None else maps[1],
+        maps_digest=None if maps is None else digest.hexdigest(),
         shard_samples=sampling.batch,
         threads=sampling.threads,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def given_maps(root: Path, split: str, grid: VoxelGrid) -> GivenMaps:
+    """The occupancy maps of a split's scenes, placed on the grid. Raises InputError."""
+    return GivenMaps.of(training_scenes(root, split), grid)
 
 
 def scene_seeds(seed: int, indices: Sequence[int]) -> list[int]:
@@ -199,6 +231,8 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     first = shard * recipe.shard_samples
     indices = range(first, min(first + recipe.shard_samples, recipe.samples))
     generator = loaded(recipe.weights, recipe.weights_digest)
+    if recipe.maps is not None and isinstance(generator, Scaffold | Autoregressive):
+        generator.source = given_maps(recipe.maps, recipe.maps_split, generator.grid)
     written = []
     for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
         masks = {}

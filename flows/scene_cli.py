@@ -55,18 +55,24 @@ def sample(
     samples: Annotated[int, typer.Option("-n", min=1, help="How many scenes.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree; scene i depends on it and i alone.")] = 0,
     complete: Annotated[bool, typer.Option("--complete", help="Leave no voxel invalid: no passing sensor.")] = False,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="ROOT", help="Whose occupancy maps are filled, by methods that need one.")
+    ] = None,
+    maps_split: Annotated[str, typer.Option(metavar="SPLIT", help="Of that root.")] = "train",
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes, each with the recipe's threads.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Draw scenes into a root that every other command reads (scene-sheet, info, render, build, evaluate-scenes).
 
     \b
-    Example:
+    Examples:
       occfactory sample --weights data/weights/comp_d3pm -n 500 --seed 0 --out data/runs/scenes
+      occfactory sample --weights DIR/weights --maps HOUSES --maps-split val --complete -n 8 --out data/runs/houses
     """
     from flows.generators import sample_recipe, sample_scenes
 
-    sample_scenes(sample_recipe(weights, samples, seed, complete), out, "none", workers, quiet)
+    given = None if maps is None else (maps, maps_split)
+    sample_scenes(sample_recipe(weights, samples, seed, complete, given), out, "none", workers, quiet)
 
 
 def sweep_rates(

@@ -101,7 +101,7 @@ class BEDiT(nn.Module):
         embedded = [table(labels).flatten(3) for table, labels in zip(self.embeddings, volumes, strict=True)]
         x = self.enter(torch.cat(embedded, -1))
         b, i, j, d = x.shape
-        x = x.flatten(1, 2) + positions(i, j, d, x.device).to(x.dtype)  # b n d, n = i * j
+        x = x.flatten(1, 2) + self.places(i, j, x.device).to(x.dtype)  # b n d, n = i * j
         time = self.time(frequencies(t))
         for block in self.blocks:
             x = checkpoint(block, x, time, use_reentrant=False) if self.recompute and self.training else block(x, time)
@@ -111,6 +111,10 @@ class BEDiT(nn.Module):
             weight, bias = weight[chosen], bias[chosen]
         logits = nn.functional.linear(modulated(self.norm, x, shift, scale), weight.flatten(0, 1), bias.flatten())
         return logits.view(b, i, j, -1, self.classes)
+
+    def places(self, rows: int, columns: int, device: torch.device) -> Float[Tensor, "n d"]:
+        """Codes of the tokens' positions, row by row."""
+        return positions(rows, columns, self.enter.out_features, device)
 
 
 def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

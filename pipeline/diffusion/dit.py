@@ -73,21 +73,24 @@ class DiT(nn.Module):
         t: Float[Tensor, "b"] | None = None,
         extra: Float[Tensor, "n d"] | None = None,
         chosen: Int64[Tensor, "c"] | None = None,
+        attends: Sequence[Attend] | None = None,
     ) -> Float[Tensor, "c k"]:
         """Logits of each token's class. lengths: of the packed sequences, in order; their sum is N.
 
         t: a time a sequence, in any unit, None for a network that is told none; extra: added to the embedded tokens
-        (a condition); chosen: which tokens to give logits of, None for all.
+        (a condition); chosen: which tokens to give logits of, None for all; attends: each block's attention in place of
+        its own (one that remembers earlier tokens).
         """
-        x = self.embedding(tokens + 1) + self._placed(positions)
+        x = self.embedding(tokens + 1) + self.placed(positions)
         x = x if extra is None else x + extra
         time = self.time(frequencies(torch.zeros(1, device=x.device) if t is None else t))
         if t is not None:
             time = time.repeat_interleave(torch.tensor(lengths, device=x.device), 0, output_size=len(tokens))
-        kind = self.config.attention if x.is_cuda else "slices"
-        attend = attention(kind, tuple(lengths), self.causal, x.device)
+        if attends is None:
+            kind = self.config.attention if x.is_cuda else "slices"
+            attends = [attention(kind, tuple(lengths), self.causal, x.device)] * len(self.blocks)
         with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda and self.config.bf16):
-            for block in self.blocks:
+            for block, attend in zip(self.blocks, attends, strict=True):
                 if self.config.recompute and self.training:
                     x = checkpoint(block, x, time, attend, use_reentrant=False)
                 else:
@@ -97,7 +100,8 @@ class DiT(nn.Module):
         shift, scale = self.modulation(time).chunk(2, dim=-1)
         return self.leave(modulated(self.norm, x, shift, scale))
 
-    def _placed(self, positions: Int[Tensor, "n 3"]) -> Float[Tensor, "n d"]:
+    def placed(self, positions: Int[Tensor, "n 3"]) -> Float[Tensor, "n d"]:
+        """Codes of positions."""
         if self.table is None:
             return sincos(positions, self.config.width)
         _, y, z = self.places

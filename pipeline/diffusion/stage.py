@@ -101,12 +101,24 @@ EXACT = Draws()
 
 
 class Stage:
-    """The network and everything that is done with it."""
+    """The network and everything that is done with it.
+
+    backbone: BEDiT, or what is made and called as it is; ignore: the label that means not known, which a volume of more
+    than 255 classes must have elsewhere.
+    """
 
     def __init__(
-        self, config: StageConfig, shape: Shape, classes: int, conditions: Sequence[Shape] = (), seed: int = 0
+        self,
+        config: StageConfig,
+        shape: Shape,
+        classes: int,
+        conditions: Sequence[Shape] = (),
+        seed: int = 0,
+        *,
+        backbone: Callable[..., nn.Module] = BEDiT,
+        ignore: int = IGNORE,
     ):
-        self.config, self.shape, self.classes = config, shape, classes
+        self.config, self.shape, self.classes, self.ignore = config, shape, classes, ignore
         self.watch: Watch | None = None
         self._hybrid_loss = d3pm.hybrid_loss
         self.process = d3pm.process_of(config.process, config.schedule, classes, config.steps)
@@ -118,7 +130,7 @@ class Stage:
         volumes += [Volume(classes, s[2], p) for s, p in zip(conditions, self.patches, strict=True)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer_seed(seed, "weights", 0))
-            self.network: nn.Module = BEDiT(
+            self.network: nn.Module = backbone(
                 tuple(volumes),
                 classes,
                 width=config.width,
@@ -136,7 +148,7 @@ class Stage:
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """T (KL + lambda CE), t stratified over the batch; scalars kl and ce."""
-        valid = fold(batch["target"], self.patch) != IGNORE
+        valid = fold(batch["target"], self.patch) != self.ignore
         x_0 = fold(batch["filled"], self.patch).long()  # b i j v
         conditions = self._folded(batch["conditions"])
         t = self._times(len(x_0), generator)
@@ -219,9 +231,8 @@ class Stage:
     def _tokens(self) -> tuple[int, int]:
         return self.shape[0] // self.patch[0], self.shape[1] // self.patch[1]
 
-    @staticmethod
-    def _known_or(labels: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None) -> Int64[Tensor, "b n"]:
-        return labels if known is None else torch.where(known != IGNORE, known, labels)
+    def _known_or(self, labels: Int64[Tensor, "b n"], known: Int64[Tensor, "b n"] | None) -> Int64[Tensor, "b n"]:
+        return labels if known is None else torch.where(known != self.ignore, known, labels)
 
     def _logits(
         self,
@@ -246,7 +257,7 @@ class Stage:
         """x~_t = m x_t + (1 - m) x_t^known (eq. 9), the known voxels corrupted to t; exact at t = 0."""
         if known is None:
             return x
-        is_known = known != IGNORE
+        is_known = known != self.ignore
         x_0 = torch.where(is_known, known, 0)
         if t:
             times = torch.full((len(x),), t, device=x.device)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.diffusion.stage import Draws, Held
 from pipeline.generators.protocol import Known
+from pipeline.generators.tokens import placed
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -57,6 +58,26 @@ def stack(dataset: Iterable[Scene], grid: VoxelGrid, taxonomy: str) -> UInt8[np.
     if not found:
         raise InputError("training", "at least one scene", "none")
     return np.stack(found)
+
+
+def stack_placed(dataset: Iterable[Scene], grid: VoxelGrid, taxonomy: str) -> UInt8[np.ndarray, "n x y z"]:
+    """The same of scenes that may be smaller than the grid: each in the middle of its floor. Raises InputError."""
+    found = []
+    for scene in dataset:
+        if scene.taxonomy.name != taxonomy:
+            raise InputError("training scene", f"taxonomy {taxonomy}", scene.taxonomy.name)
+        found.append(placed(scene, grid))
+    if not found:
+        raise InputError("training", "at least one scene", "none")
+    return np.stack(found)
+
+
+def all_turns(labels: UInt8[np.ndarray, "n x y z"]) -> UInt8[np.ndarray, "m x y z"]:
+    """All eight forms of each volume: turned by quarters about the vertical, and mirrored. Raises InputError."""
+    if labels.shape[1] != labels.shape[2]:
+        raise InputError("turning scenes", "a grid as long as wide", str(labels.shape[1:]))
+    turned = [np.rot90(labels, quarters, (1, 2)) for quarters in range(4)]
+    return np.concatenate([*turned, *[volume[:, ::-1] for volume in turned]])
 
 
 def digest_of_labels(labels: UInt8[np.ndarray, "n x y z"]) -> str:

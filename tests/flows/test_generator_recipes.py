@@ -26,7 +26,8 @@ COMPARED = ("comp_d3pm", "whole_scene", "two_stage")
 def stages_of(recipe: str, device: str = "meta") -> dict[str, Stage]:
     """A recipe's stages, by default without memory for weights."""
     with torch.device(device):
-        return dict(new_generator(generator_recipe(recipe)).stages)  # type: ignore[arg-type]
+        generator = new_generator(generator_recipe(recipe))
+    return dict(getattr(generator, "stages", {"model": generator}))  # a method of one network has no stages
 
 
 def parameters(stages: dict[str, Stage]) -> int:
