@@ -18,6 +18,7 @@ from flows import (
     export_cli,
     factory_cli,
     flow_cli,
+    houses_cli,
     image_cli,
     report_cli,
     scaffold_table_cli,
@@ -288,6 +289,7 @@ scene_cli.register(app)
 edit_cli.register(app)
 evaluate_cli.register(app)
 flow_cli.register(app)
+houses_cli.register(app)
 view_cli.register(app)
 export_cli.register(app)
 report_cli.register(app)

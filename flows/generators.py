@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
 from flows.recipes import Config, weights_digest
 from flows.shards import Plan, Stage
-from pipeline.datasets.formats import detect
+from pipeline.datasets.craft3d import House, house_of, write_house, write_splits
+from pipeline.datasets.formats import FORMATS, detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.generators.autoregressive import Autoregressive, AutoregressiveConfig
@@ -25,6 +27,7 @@ from pipeline.generators.protocol import Generator
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
 from pipeline.generators.tokens import GivenMaps
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
+from pipeline.houses.orient import oriented
 from pipeline.learning.checkpoint import MODEL, check_whole, fill, load_part, read_card
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -99,8 +102,9 @@ def with_sampling(generator: Generator, changes: Mapping[str, object]) -> Genera
 
 
 def training_scenes(root: Path, split: str) -> Iterator[Scene]:
-    """Every labelled scene of a split, whatever the root's format. Raises InputError."""
+    """Every labelled scene of a split, or of a root without splits, whatever its format. Raises InputError."""
     found = detect(root).open(root)
+    split = "all" if tuple(found.splits) == ("all",) else split
     for sequence, frame in found.frames(split):
         if found.label_files(sequence, frame)[0].exists():
             yield found.scene(sequence, frame)
@@ -116,7 +120,7 @@ def train_generator(
     none, which takes up what the others finished.
     """
     generator = new_generator(config)
-    parts = {MODEL: generator} if isinstance(generator, Scaffold | Autoregressive) else dict(generator.stages)
+    parts = {MODEL: generator} if isinstance(generator, Autoregressive) else dict(generator.stages)
     unknown = set(stages) - set(parts)
     if unknown:
         raise InputError("--stage", f"one of {', '.join(parts)}", ", ".join(sorted(unknown)))
@@ -126,22 +130,33 @@ def train_generator(
             fill(part.network, load_part(start, name), start)
     scenes = training_scenes(root, "train")
     if isinstance(generator, Scaffold | Autoregressive):
+        scenes = fitting(scenes, generator.grid)
+    if isinstance(generator, Autoregressive):
         generator.fit(scenes, out)
     else:
         generator.fit(scenes, out, tuple(stages) or tuple(parts))  # type: ignore[arg-type]
     return Path(out) / "weights"
 
 
+def fitting(scenes: Iterable[Scene], grid: VoxelGrid) -> Iterator[Scene]:
+    """Those that fit a grid; houses come in all sizes."""
+    return (s for s in scenes if all(a <= b for a, b in zip(s.grid.shape, grid.shape, strict=True)))
+
+
 def sample_scenes(
     recipe: SampleRecipe, out: Path, engine: Engine = "none", workers: int = 1, quiet: bool = True
 ) -> Path:
-    """Write, or go on writing, a root of generated scenes in SemanticKITTI's layout. Raises InputError, JobError."""
+    """Write, or go on writing, a root of generated scenes, houses of blocks as 3D-Craft has them, all others in
+    SemanticKITTI's layout. Raises InputError, JobError."""
     shards = -(-recipe.samples // recipe.shard_samples)
     plan = Plan("sample", (Stage("scenes", 1, _scenes_stage, keep=True, gpu=True),), recipe, Path(out), shards)
     generator = load_generator(recipe.weights)
     layout = {"train": ["00"], "val": [], "test": []}
 
     def finish() -> None:
+        if _of_blocks(generator):
+            write_splits(plan.out, {"train": tuple(f"{k:06d}" for k in range(recipe.samples))})
+            return
         write_layout(plan.out, generator.grid, layout, generator.taxonomy)
 
     with PlanProgress(plan, quiet) as progress:
@@ -199,6 +214,17 @@ def loaded(folder: Path, digest: str, sampling: tuple[tuple[str, int], ...] = ()
     return with_sampling(generator, changes)
 
 
+def as_house(scene: Scene, name: str) -> House:
+    """A generated scene as blocks whose doors and stairs look where their surroundings say."""
+    house = house_of(scene, name)
+    return replace(house, meta=oriented(house.blocks))
+
+
+def _of_blocks(generator: Generator) -> bool:
+    """Whether its scenes are houses, which no sensor passes: every voxel is known."""
+    return generator.taxonomy.name == FORMATS["craft3d"].taxonomy
+
+
 def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     from flows.scene_masks import simulate_masks
 
@@ -210,6 +236,9 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
     written = []
     for index, scene in zip(indices, generator.sample(len(indices), scene_seeds(recipe.seed, indices)), strict=True):
         masks = {}
+        if _of_blocks(generator):
+            written += write_house(out, as_house(scene, f"{index:06d}"))
+            continue
         if not recipe.complete:
             labels, invalid, occluded = simulate_masks(scene.labels, scene.grid)
             scene, masks = Scene(labels, scene.grid, scene.taxonomy), {"invalid": invalid, "occluded": occluded}

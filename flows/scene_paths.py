@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.scene_sets import Key, folder_set, opened, split_set
-from pipeline.datasets.craft3d import CraftRoot, House, read_placed, read_schematic, replay
+from pipeline.datasets.craft3d import CraftRoot, House, house_of, read_placed, read_schematic, replay
 from pipeline.datasets.semantic_kitti import open_root
 from pipeline.datasets.voxel_files import read_raw_labels
 from pipeline.scene.errors import InputError
@@ -79,9 +79,7 @@ def one_house(path: Path, frame: str | None = None) -> House:
     found = one_scene(path, frame)
     if found.scene.taxonomy.name != "minecraft":
         raise InputError(path, "a scene of Minecraft's blocks", f"one of {found.scene.taxonomy.name}")
-    known = np.where(found.scene.valid, found.scene.labels, 0).astype(np.uint8)
-    blocks = found.scene.taxonomy.to_raw(known).astype(np.uint8)
-    return House(found.name.replace("/", "_"), blocks, np.zeros_like(blocks))
+    return house_of(found.scene, found.name.replace("/", "_"))
 
 
 def _one_key(root: Path, frame: str | None) -> Key:

@@ -13,11 +13,12 @@ from flows.generators import load_generator, scene_seeds, with_batch
 from pipeline.diffusion.bedit import unfold
 from pipeline.diffusion.stage import Stage
 from pipeline.generators.comp_d3pm import CompD3PM
+from pipeline.generators.scaffold import Scaffold
 from pipeline.generators.whole_scene import WholeScene
 from pipeline.report.viewer import ViewedScene
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import IGNORE
+from pipeline.scene.taxonomy import EMPTY, IGNORE
 
 
 @dataclass
@@ -45,14 +46,24 @@ def drawn_scenes(weights: Path, count: int, seed: int, shown: int, estimates: bo
     Raises InputError on weights of a method whose steps can't be watched.
     """
     generator = with_batch(load_generator(weights), count)
+    if isinstance(generator, Scaffold):
+        return [_opened(generator, index, seed, shown) for index, seed in enumerate(scene_seeds(seed, range(count)))]
     if not isinstance(generator, CompD3PM | WholeScene):
-        raise InputError(weights, "a generator of comp_d3pm or whole_scene", type(generator).__name__)
+        raise InputError(weights, "a generator of comp_d3pm, whole_scene or scaffold", type(generator).__name__)
     stage = list(generator.stages.values())[-1]
     steps = Steps(stage, estimates)
     stage.watch = steps.see
     scenes = generator.sample(count, scene_seeds(seed, range(count)))
     stage.watch = None
     return [_viewed(scene, index, steps, shown) for index, scene in enumerate(scenes)]
+
+
+def _opened(generator: Scaffold, index: int, seed: int, shown: int) -> ViewedScene:
+    """A draw of classes: tokens open one after another; the map is there from the start."""
+    frames = np.stack(generator.trajectory(seed, frames=shown))
+    whole = int((frames[-1] != EMPTY).sum())
+    captions = tuple(f"{whole - int((frame == IGNORE).sum())} of {whole} blocks drawn" for frame in frames)
+    return ViewedScene(f"scene {index}", frames, generator.grid, generator.taxonomy, captions=captions)
 
 
 def _viewed(scene: Scene, index: int, steps: Steps, shown: int) -> ViewedScene:

@@ -113,6 +113,12 @@ class CraftRoot:
         return read_schematic(path) if path.suffix == ".npy" else replay(read_placed(path), name)
 
 
+def house_of(scene: Scene, name: str) -> House:
+    """A scene of Minecraft's taxonomy as blocks with data 0; what isn't known becomes air."""
+    blocks = scene.taxonomy.to_raw(np.where(scene.valid, scene.labels, 0).astype(np.uint8)).astype(np.uint8)
+    return House(name, blocks, np.zeros_like(blocks))
+
+
 def open_craft3d(root: Path) -> CraftRoot:
     """Enumerate a root's houses and splits, or a folder of bare schematics; no house is read. Raises InputError."""
     root = Path(root)

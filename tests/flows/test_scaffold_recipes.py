@@ -82,7 +82,7 @@ def test_tiny_recipes_are_trained_and_drawn_from(name: str, houses: Path, tmp_pa
     assert load_generator(again).config == config  # type: ignore[attr-defined]
     filled = name.startswith(("craft_scaffold", "craft_learned", "craft_autoregressive"))
     recipe = sample_recipe(folder, 5, complete=True, maps=(houses, "val") if filled else None)
-    found = open_root(sample_scenes(recipe, tmp_path / "drawn"))
+    found = open_craft3d(sample_scenes(recipe, tmp_path / "drawn"))
     volumes = [found.scene(*frame).labels for frame in found.frames("train")]
     assert len(volumes) == 5
     assert found.taxonomy.name == "minecraft"
@@ -112,7 +112,7 @@ def test_maps_by_command(houses: Path, tmp_path: Path) -> None:
     maps = ["--maps", str(houses), "--maps-split"]
     done = CliRunner().invoke(app, ["sample", *options, "--out", str(tmp_path / "a"), *maps, "val"])
     assert done.exit_code == 0, done.output
-    assert len(open_root(tmp_path / "a").frames("train")) == 2
+    assert len(open_craft3d(tmp_path / "a").frames("train")) == 2
     refused = CliRunner().invoke(app, ["sample", *options, "--out", str(tmp_path / "b"), *maps, "night"])
     assert isinstance(refused.exception, InputError)
     assert "a split of train, val" in str(refused.exception)

@@ -1,0 +1,1 @@
+"""Houses of Minecraft blocks: a seeded procedural builder, and a checker of what stands."""
