@@ -212,6 +212,7 @@ def picture(table: Mapping[str, Any]) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     buffer = BytesIO()
     with matplotlib.rc_context(dict(STYLE)):
@@ -221,7 +222,8 @@ def picture(table: Mapping[str, Any]) -> bytes:
         for axes, (column, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
             _curves(axes, table, column)
             axes.set_title(title)
-            axes.set_xscale("log")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.set_xlabel("network calls, all houses")
             axes.grid(color=GRID, linewidth=0.8)
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -231,14 +233,12 @@ def picture(table: Mapping[str, Any]) -> bytes:
 
 
 def _curves(axes: Any, table: Mapping[str, Any], column: str) -> None:
-    kinds = dict.fromkeys((v["sampler"], v["cached"]) for v in table["samplers"].values())
-    for colour, (sampler, cached) in zip(COLOURS, kinds, strict=False):
-        points = [v for v in table["samplers"].values() if (v["sampler"], v["cached"]) == (sampler, cached)]
+    drawn = [value for value in table["samplers"].values() if value["cached"]]  # uncached ones draw the same
+    for colour, sampler in zip(COLOURS, dict.fromkeys(value["sampler"] for value in drawn), strict=False):
+        points = [value for value in drawn if value["sampler"] == sampler]
         points.sort(key=lambda v: v["calls"])
         x = [v["calls"] for v in points]
         y, error = zip(*((v["figures"][column][0], v["figures"][column][1] or 0) for v in points), strict=True)
         style = {"marker": "o", "markersize": 4, "capsize": 2, "linewidth": 1.2, "color": colour}
-        if not cached:
-            style |= {"linestyle": ":", "marker": "x"}  # the same draws as cached ones, at more calls
-        axes.errorbar(x, y, error, label=sampler + ("" if cached else ", uncached"), **style)
+        axes.errorbar(x, y, error, label=sampler, **style)
     axes.axhline(table["real"]["figures"][column][0], color=REAL, linestyle=(0, (4, 2)), label="held out, real")
