@@ -14,7 +14,8 @@ from pipeline.diffusion.stage import StageConfig
 from pipeline.generators.autoregressive import AutoregressiveConfig, AutoregressiveSampling
 from pipeline.generators.dit3d import DiT3DConfig
 from pipeline.generators.latent import LatentConfig
-from pipeline.generators.scaffold import CRAFT_GRID, ScaffoldConfig, ScaffoldSampling
+from pipeline.generators.scaffold import CRAFT_GRID, ScaffoldConfig
+from pipeline.generators.token_sampling import ScaffoldSampling
 from pipeline.generators.volumes import SamplingConfig
 from pipeline.generators.vqvae import VQConfig
 from pipeline.learning.config import Schedule, TrainConfig

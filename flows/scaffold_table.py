@@ -182,7 +182,7 @@ def read_measured(folder: Path) -> dict[str, Any] | None:
 
 def networks(generator: Any) -> dict[str, Any]:
     """Its networks by stage."""
-    if isinstance(generator, Scaffold | Autoregressive):
+    if isinstance(generator, Autoregressive):
         return {"model": generator.network}
     return {name: stage.network for name, stage in generator.stages.items()}
 
