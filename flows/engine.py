@@ -120,8 +120,8 @@ def _found(stage: str, shard: int) -> Result:
 def _awaited(stage: str, shard: int, job: Pending) -> Result:
     try:
         return job.result()
-    except InputError:
-        raise
+    except InputError as error:
+        raise getattr(error, "cause", error) from None  # Ray's own kind of it has a traceback in its text
     except FailedJobError as error:
         return Result(stage, shard, 0.0, skipped=False, cause=str(error.cause))
     except Exception as error:  # a cluster's own, such as a worker lost again and again

@@ -69,10 +69,10 @@ def attempt(target: Target, number: int, seed: int) -> Case:
         seconds, growth = time.perf_counter() - start, _peak_mb() - before
         clear(target.path)
         target.path.write_bytes(healthy)
-    if outcome in ("accepted", "refused") and seconds > SLOWEST_S:
-        outcome, detail = "hang", f"{seconds:.1f} s"
-    elif growth > LARGEST_GROWTH_MB:
+    if growth > LARGEST_GROWTH_MB:  # first: a machine short of memory is slow
         outcome, detail = "over memory", f"{growth:.0f} MB"
+    elif outcome in ("accepted", "refused") and seconds > SLOWEST_S:
+        outcome, detail = "hang", f"{seconds:.1f} s"
     return Case(target.name, outcome, number, detail, seconds, growth)
 
 
