@@ -50,7 +50,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# kill, fill, lose and flip: every build that goes on must end with the same bytes; some 15 minutes
+# kill, fill, lose and flip: every build that goes on must end with the same bytes; some 20 minutes
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
 
