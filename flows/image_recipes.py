@@ -39,7 +39,7 @@ class ControlRecipe(Config):
 
 
 def small() -> BaseRecipe:
-    """384x128, 7 M weights, for one core: some 40 minutes. Photographs of a street in hundreds, not thousands."""
+    """384x128, 7 M weights, for one core: some 50 minutes. Photographs of a street in hundreds, not thousands."""
     cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
     saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.99}
     vae = TrainConfig(steps=3600, batch_size=8, learning_rate=2e-3, **cosine, **saved)
