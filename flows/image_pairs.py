@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import Field
 
 from flows.recipes import Config, SplitSource
@@ -30,6 +30,7 @@ from pipeline.scene.records import View
 from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import Taxonomy
 
+KEPT_BYTES = 1 << 30  # of views and control images in memory
 RENDER_VERSION = 1  # raise it when renderers.shading draws something else
 Fit = Literal["scale", "pad"]
 
@@ -48,11 +49,13 @@ class PairsConfig(Config):
 class ImagePairs:
     """An Indexed data set. cache: a folder for renders, made when needed; None keeps none.
 
+    keep: hold views and control images in memory from their first use, as many as KEPT_BYTES take: for training.
     Only frames with labels and a photograph are pairs. Raises InputError: no such frames in the split.
     """
 
-    def __init__(self, source: SplitSource, config: PairsConfig, cache: Path | None = None):
-        self.source, self.config, self.cache = source, config, cache
+    def __init__(self, source: SplitSource, config: PairsConfig, cache: Path | None = None, keep: bool = False):
+        self.source, self.config, self.cache, self.keep = source, config, cache, keep
+        self.kept: dict[int, tuple[View, Float32[np.ndarray, "c h w"]]] = {}
         self.root = open_source(source.root)
         frames = split_frames(source)
         self.places = [place for place, key in enumerate(frames) if has_image(self.root, *key)]
@@ -78,14 +81,24 @@ class ImagePairs:
         return self._pair(index, self.config.prompt, int(rng.integers(1 << 62)))
 
     def _pair(self, index: int, config: PromptConfig, seed: int) -> dict[str, Any]:
-        view = self.view(index)
+        view, control = self._conditions(index)
         return {
             "image": self.photograph(index),
-            "control": control_image(view, self.config.control),
+            "control": control,
             "prompt": prompt(view, self.taxonomy, config, seed).text,
             "labels": view.semantics,
             "depth": view.depth,
         }
+
+    def _conditions(self, index: int) -> tuple[View, Float32[np.ndarray, "c h w"]]:
+        if index in self.kept:
+            return self.kept[index]
+        view = self.view(index)
+        made = view, control_image(view, self.config.control)
+        size = sum(array.nbytes for array in (view.rgb, view.depth, view.semantics, view.normals, made[1]))
+        if self.keep and (len(self.kept) + 1) * size <= KEPT_BYTES:
+            self.kept[index] = made
+        return made
 
     def photograph(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The frame's photograph at the pairs' size. Raises InputError."""

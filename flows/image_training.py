@@ -76,7 +76,7 @@ def _pairs(
     if splits.train == splits.held_out:
         raise InputError("held-out split", "another one than is learned from", repr(splits.held_out))
     sources = (SplitSource(root=root, split=split) for split in (splits.train, splits.held_out))
-    train, held_out = (ImagePairs(source, recipe.pairs, Path(out) / "renders") for source in sources)
+    train, held_out = (ImagePairs(source, recipe.pairs, Path(out) / "renders", keep=True) for source in sources)
     return train, held_out
 
 

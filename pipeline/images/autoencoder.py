@@ -1,12 +1,17 @@
-"""Stage 1 of the small pipeline: the VAE, which sets the ceiling of all that the later stage can show.
+"""Stage 1 of the small pipeline: the autoencoder, which sets the ceiling of all that the later stage can show.
 
-    loss = |x - x'|_1 + g * |grad x - grad x'|_1 (three scales) + c * |mean x - mean x'|_1 (over squares)
-           + k * KL(q(z | x) || N(0, 1)) + p * features' distance
+    z = S W^T (p - mean): p a patch of f x f pixels, W its first principal components over the photographs
+    loss = |e|_1 + g * |grad e|_1 (three scales) + c * |mean of e over squares|_1 + p * features' distance,
+    e = x - D(z + noise), its colour differences counting CHROMA times
 
-Auto-encoding variational Bayes (Kingma and Welling, 2014). The gradient term stands in for the learned perceptual and
-adversarial losses of latent diffusion (Rombach et al., 2022), whose networks would have to be downloaded: it keeps
-edges, so class borders, from blurring away. The means keep colours, which weigh little in single pixels: without them
-the latents learn light and shade alone for a long time. Afterwards latents are scaled to unit variance.
+The encoder is linear and fitted in closed form, the decoder D trained: in diffusers' AutoencoderTiny, whose layers
+without normalisation can hold both. An encoder that learns with its decoder finds brightness within minutes and colours
+not within an hour, as they weigh little in single pixels; components hold them from the first step. They also vary
+smoothly with the image, which is easy to denoise; by the roots of their deviations they differ less in size.
+
+High-resolution image synthesis with latent diffusion models (Rombach et al., 2022) has a learned encoder, and in place
+of the gradient term perceptual and adversarial losses, whose networks would have to be downloaded. That term keeps
+edges, so class borders, from blurring away.
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pixel_unshuffle
 
+from pipeline.images.latents import means
 from pipeline.images.pairs import Images, Pairs
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
@@ -33,32 +39,37 @@ Size = Annotated[int, Field(ge=1)]
 Features = Callable[[Float[Tensor, "b 3 h w"]], Sequence[Tensor]]
 COLOUR_PX = 8
 SCALED_ON = 64  # samples that the latents' scale is taken from
+FITTED_ON = 256  # samples that the encoder is fitted to
+CHROMA = 2.0  # weight of colour differences against brightness
 
 
 class VaeTraining(BaseModel):
-    """How the VAE is trained."""
+    """How the autoencoder is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     train: TrainConfig
-    kl_weight: Weight = 1e-6
     gradient_weight: Weight = 1.0
     colour_weight: Weight = 0.0  # of means over squares of COLOUR_PX
     feature_weight: Weight = 0.0  # of `features`, where the caller gives some
+    latent_noise: Weight = 0.05  # deviation, in latents' own: what is drawn later is never quite right
     mirror: bool = True  # every other image left to right
     crop_px: tuple[Size, Size] | None = None  # (width, height) of random parts to learn from, not the images whole
 
 
-class _Coder(nn.Module):
-    """The VAE as one call, so that precision and devices reach it: image -> (reconstruction, KL a latent value)."""
+class _Decoder(nn.Module):
+    """The decoder as one call; the encoder, which doesn't learn, stays out of checkpoints."""
 
-    def __init__(self, vae: Any):
+    def __init__(self, vae: Any, latent_noise: float):
         super().__init__()
-        self.vae = vae
+        self.decoder = vae.decoder.requires_grad_(True).train()
+        self._frozen, self.latent_noise = {"encoder": vae.encoder.requires_grad_(False)}, latent_noise
 
-    def forward(self, image: Float[Tensor, "b 3 h w"], noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        posterior = self.vae.encode(image).latent_dist
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-        return self.vae.decode(posterior.sample(generator=noise)).sample, kl
+    def forward(self, image: Float[Tensor, "b 3 h w"], noise: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+        with torch.no_grad():
+            latents = self._frozen["encoder"].to(image.device)(image)
+            deviation = latents.std(dim=(0, 2, 3), keepdim=True)
+            drawn = torch.randn(latents.shape, generator=noise, device=image.device)
+        return self.decoder(latents + self.latent_noise * deviation * drawn)
 
 
 def train_vae(
@@ -70,29 +81,92 @@ def train_vae(
     features: Features | None = None,
     data_digest: str = "",
 ) -> Trained:
-    """Train `pipeline.vae` on the images of pairs, resuming what is in `out`; it ends as the average, scaled.
+    """Fit the encoder of `pipeline.vae` to the images of pairs and train its decoder, resuming what is in `out`.
 
-    features: maps of another frozen network for the perceptual term (on the images' device); not of the critic that
-    will judge the images. Raises InputError.
+    The decoder ends as its average; latents are scaled to unit variance. features: maps of another frozen network for
+    the perceptual term (on the images' device); not of the critic that will judge the images. Raises InputError.
     """
     images = Images(Pairs(dataset, pipeline, config.mirror))
-    coder = _Coder(pipeline.vae.requires_grad_(True))
+    fit_encoder(pipeline.vae, images)
+    decoder = _Decoder(pipeline.vae, config.latent_noise)
     digest = digest_of({"data": data_digest, "config": config.model_dump(mode="json", exclude={"train"})})
-    trained = train(coder, _loss(config, features), images, config.train, Path(out), data_digest=digest)
-    load_model(trained.checkpoint, coder)
+    trained = train(decoder, _loss(config, features), images, config.train, Path(out), data_digest=digest)
+    load_model(trained.checkpoint, decoder)
     pipeline.vae.to("cpu").eval()
     scale_latents(pipeline, images)
     return trained
 
 
+@torch.no_grad()
+def fit_encoder(vae: Any, images: Indexed) -> None:
+    """Make the encoder of an AutoencoderTiny without blocks the principal components of the images' patches.
+
+    Latent k is the patch's k-th component in opponent colours over the root of its deviation, times a constant for
+    which latent 0 has unit variance. The patches are those the encoder's strides cut: f x f, f = 2^halvings.
+    """
+    halvings, count = len(vae.config.encoder_block_out_channels) - 1, vae.config.latent_channels
+    mean, covariance = _patch_moments(images, halvings)
+    variances, axes = torch.linalg.eigh(covariance)  # ascending
+    axes, deviations = axes.flip(1)[:, :count], variances.flip(0)[:count].clamp(min=1e-12).sqrt()
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # eigenvectors have no sign of their own
+    components = (axes / (deviations * deviations[0]).sqrt()).T  # (count, 3 f^2)
+    shift = -components @ mean
+    colours = components.view(count, 3, -1)
+    _write(vae.encoder.layers, torch.einsum("zki,kc->zci", colours, opponent_axes().double()).flatten(1), shift)
+
+
+def _patch_moments(images: Indexed, halvings: int) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) of patches in opponent colours, in the encoder's 0..1."""
+    step = max(1, len(images) // FITTED_ON)
+    total, squares, count = torch.zeros(()), torch.zeros(()), 0
+    for index in range(0, len(images), step):
+        patches = opponent((images[index]["image"][None].double() + 1) / 2)
+        for _ in range(halvings):
+            patches = pixel_unshuffle(patches, 2)
+        rows = patches[0].flatten(1)  # (d, n)
+        total, squares, count = total + rows.sum(1), squares + rows @ rows.T, count + rows.shape[1]
+    mean = total / count
+    return mean, squares / count - torch.outer(mean, mean)
+
+
+def _write(layers: Any, components: Float[Tensor, "z d"], shift: Float[Tensor, "z"]) -> None:
+    """Convolutions that move each square of 2 x 2 pixels into channels, as pixel_unshuffle does; the last one sums."""
+    first, *downs, last = layers
+    for layer in layers:
+        layer.weight.zero_()
+    for layer in (first, last):
+        layer.bias.zero_()
+        for k in range(min(layer.weight.shape[:2])):
+            layer.weight[k, k, 1, 1] = 1
+    for level, down in enumerate(downs[:-1]):
+        for channel in range(3 * 4**level):
+            for place in range(4):
+                down.weight[4 * channel + place, channel, 1 + place // 2, 1 + place % 2] = 1
+    squares = components.view(len(components), -1, 2, 2)
+    downs[-1].weight[: len(squares), : squares.shape[1], 1:, 1:] = squares.float()
+    last.bias.copy_(shift)
+
+
+def opponent_axes() -> Float[Tensor, "3 3"]:
+    """Rows: brightness, and CHROMA times red against green and both against blue; orthogonal."""
+    axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+    return axes / axes.norm(dim=1, keepdim=True) * torch.tensor([[1.0], [CHROMA], [CHROMA]])
+
+
+def opponent(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """RGB in `opponent_axes`."""
+    return torch.einsum("kc,bchw->bkhw", opponent_axes().to(image), image)
+
+
 def _loss(config: VaeTraining, features: Features | None) -> Callable[..., tuple[Tensor, Mapping[str, Tensor]]]:
     def loss(model: nn.Module, batch: Any, noise: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         image = batch["image"] if config.crop_px is None else cropped(batch["image"], config.crop_px, noise)
-        found, kl = model(image, noise)
-        terms = {"pixels": (found - image).abs().mean(), "gradients": gradient_distance(found, image), "kl": kl}
-        total = terms["pixels"] + config.gradient_weight * terms["gradients"] + config.kl_weight * kl
+        found = model(image, noise)
+        error = opponent(found - image)
+        terms = {"pixels": error.abs().mean(), "gradients": gradient_distance(found, image)}
+        total = terms["pixels"] + config.gradient_weight * terms["gradients"]
         if config.colour_weight:
-            terms["colours"] = (avg_pool2d(found, COLOUR_PX) - avg_pool2d(image, COLOUR_PX)).abs().mean()
+            terms["colours"] = avg_pool2d(error, COLOUR_PX).abs().mean()
             total = total + config.colour_weight * terms["colours"]
         if features is not None:
             terms["features"] = _feature_distance(features, found, image)
@@ -138,12 +212,8 @@ def _feature_distance(features: Features, found: Tensor, image: Tensor) -> Tenso
 
 @torch.no_grad()
 def scale_latents(pipeline: Any, images: Images) -> float:
-    """Set the VAE's scaling factor, 1 / standard deviation of drawn latents of the first images, and return it."""
-    squares, mean, count = 0.0, 0.0, 0
-    for index in range(min(SCALED_ON, len(images))):
-        posterior = pipeline.vae.encode(images[index]["image"][None]).latent_dist
-        squares += float((posterior.mean.double().square() + posterior.var.double()).sum())
-        mean, count = mean + float(posterior.mean.double().sum()), count + posterior.mean.numel()
-    deviation = max(squares / count - (mean / count) ** 2, 1e-12) ** 0.5
+    """Set the VAE's scaling factor, 1 / standard deviation of the first images' latents, and return it."""
+    found = [means(pipeline.vae, images[index]["image"][None]) for index in range(min(SCALED_ON, len(images)))]
+    deviation = max(float(torch.cat(found).double().std(correction=0)), 1e-6)
     pipeline.vae.register_to_config(scaling_factor=1 / deviation)
     return 1 / deviation

@@ -31,6 +31,7 @@ Size = Annotated[int, Field(ge=1)]
 FORMAT = "occfactory-images-1"
 INDEX_NAME = "model_index.json"
 CONTROLNET_NAME = "controlnet"  # its folder, in a pipeline's and alone
+PAPERS_CHANNELS = (16, 32, 96, 256)  # of ControlNet's embedding
 PAD, START, UNKNOWN, END = "[pad]", "[start]", "[unknown]", "[end]"  # ids 0..3; CLIP takes an end of 2 for a legacy
 
 
@@ -38,12 +39,13 @@ class BaseConfig(BaseModel):
     """Sizes of the small pipeline's networks. Channels are those of each level, finest first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    vae_channels: tuple[Size, ...]  # the image is halved between levels
-    vae_layers: Size = 1  # residual blocks a level
+    vae_blocks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2)]  # the decoder's, coarsest
+    vae_width: Size = 32  # the decoder's channels; the image is doubled between levels
     latent_channels: Size = 4
     unet_channels: tuple[Size, ...]  # the latent is halved between levels; the ControlNet has the same
     unet_attention: tuple[bool, ...]  # levels that look at the prompt; costly at the finest
     unet_layers: Size = 1  # residual blocks a level
+    control_channels: tuple[Size, Size, Size, Size] = PAPERS_CHANNELS  # of the control image, whole to an eighth
     heads: Size = 4  # of attention, each level
     norm_groups: Size = 8
     text_width: Size = 64  # the prompt's channels, of the UNet's cross-attention too
@@ -57,25 +59,24 @@ class BaseConfig(BaseModel):
     def _whole(self) -> Self:
         if len(self.unet_attention) != len(self.unet_channels):
             raise ValueError("unet_attention needs one entry a level of unet_channels")
-        wide = (*self.vae_channels, *self.unet_channels)
-        if any(width % self.norm_groups for width in wide) or self.text_width % self.heads:
-            raise ValueError("channels must be multiples of norm_groups, text_width one of heads")
+        if any(width % self.norm_groups for width in self.unet_channels) or self.text_width % self.heads:
+            raise ValueError("unet_channels must be multiples of norm_groups, text_width one of heads")
+        if self.latent_channels > 3 * 4 ** (len(self.vae_blocks) - 1):
+            raise ValueError("latent_channels must be at most a patch's values, 3 * 4^halvings")
         if any(width % self.heads for width in self.unet_channels):
             raise ValueError("unet_channels must be multiples of heads")
         return self
 
 
 TINY = BaseConfig(
-    vae_channels=(8, 16),
+    vae_blocks=(1, 0),
+    vae_width=16,
     unet_channels=(16, 32),
     unet_attention=(False, True),
     heads=2,
     norm_groups=4,
     text_width=16,
     text_layers=1,
-)
-SMALL = BaseConfig(  # VAE .43 M, UNet 5.2 M, ControlNet 2.3 M weights; two cores train it at 192x64 in minutes
-    vae_channels=(24, 32, 48), unet_channels=(48, 96, 128), unet_attention=(False, True, True)
 )
 
 
@@ -112,7 +113,7 @@ def new_pipeline(config: BaseConfig, vocabulary: Sequence[str], conditioning_cha
             "text_encoder": _text_encoder(config, len(words)),
             "tokenizer": words,
             "unet": unet,
-            "controlnet": new_controlnet(unet, vae, conditioning_channels),
+            "controlnet": new_controlnet(unet, vae, conditioning_channels, config.control_channels),
         }
         return assemble(networks | {"scheduler": _scheduler(config)})
 
@@ -132,15 +133,17 @@ def assemble(components: Mapping[str, Any]) -> Any:
     return pipeline
 
 
-def new_controlnet(unet: Any, vae: Any, conditioning_channels: int) -> Any:
+def new_controlnet(
+    unet: Any, vae: Any, conditioning_channels: int, widths: tuple[int, int, int, int] = PAPERS_CHANNELS
+) -> Any:
     """A ControlNet that starts with the UNet's weights and adds nothing yet (its last convolutions are zero).
 
-    Its embedding halves the control image as often as the VAE halves the image. Raises InputError.
+    Its embedding halves the control image as often as the VAE halves the image, with as many of `widths` channels.
+    Raises InputError.
     """
     check_conditioning_channels(conditioning_channels)
     from diffusers import ControlNetModel
 
-    widths = (16, 32, 96, 256)  # the paper's four; finer VAEs need fewer
     embedding = tuple(widths[min(level, 3)] for level in range(len(vae.config.block_out_channels)))
     with quiet():
         return ControlNetModel.from_unet(
@@ -149,19 +152,17 @@ def new_controlnet(unet: Any, vae: Any, conditioning_channels: int) -> Any:
 
 
 def _vae(config: BaseConfig) -> Any:
-    from diffusers import AutoencoderKL
+    """No blocks in the encoder, whose layers are then linear: see autoencoder.fit_encoder."""
+    from diffusers import AutoencoderTiny
 
-    levels = len(config.vae_channels)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=config.vae_channels,
-        layers_per_block=config.vae_layers,
+    levels = len(config.vae_blocks)
+    whole_patch = 3 * 4 ** (levels - 2)  # values of a patch before the last halving
+    return AutoencoderTiny(
+        encoder_block_out_channels=(max(whole_patch, config.latent_channels),) * levels,
+        decoder_block_out_channels=(config.vae_width,) * levels,
+        num_encoder_blocks=(0,) * levels,
+        num_decoder_blocks=config.vae_blocks,
         latent_channels=config.latent_channels,
-        norm_num_groups=config.norm_groups,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
-        force_upcast=False,
     )
 
 

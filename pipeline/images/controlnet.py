@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from pipeline.images.config import SynthesisConfig
+from pipeline.images.latents import moments
 from pipeline.images.pairs import Pairs, tokens_of
 from pipeline.images.validation import Pictures, Run
 from pipeline.learning.checkpoint import load_model
@@ -74,7 +75,7 @@ class Denoiser(nn.Module):
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b m i j"]:
         """Latent mean and logarithm of the variance, stacked."""
         with torch.no_grad():
-            return self.part("vae", image.device).encode(image).latent_dist.parameters
+            return moments(self.part("vae", image.device), image)
 
     def forward(
         self,

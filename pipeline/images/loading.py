@@ -21,7 +21,11 @@ NETWORKS = ("vae", "text_encoder", "unet", "controlnet")
 CONTENTS = (".json", ".txt", ".safetensors", ".model")  # of files that parts are made of
 NEEDED = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 SUBFILES = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}  # else config.json
-CLASSES = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "controlnet": "ControlNetModel"}
+CLASSES = {
+    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+    "unet": ("UNet2DConditionModel",),
+    "controlnet": ("ControlNetModel",),
+}
 
 
 @dataclass(frozen=True)
@@ -147,8 +151,8 @@ def check_parts(source: Source) -> None:
     """Networks must be of the classes known here, with weights as safetensors, and fit together. Raises InputError."""
     for name, config in source.configs.items():
         known = CLASSES.get(name)
-        if known and config.get("_class_name", known) != known:
-            raise InputError(source.folders[name], f"a {known}", str(config["_class_name"]))
+        if known and config.get("_class_name", known[0]) not in known:
+            raise InputError(source.folders[name], _either(name), str(config["_class_name"]))
         if not list(source.folders[name].glob("*.safetensors")):
             raise InputError(
                 source.folders[name], "weights as safetensors", "none", "convert them; pickles aren't read"
@@ -160,6 +164,10 @@ def check_parts(source: Source) -> None:
     _same(source, "unet", "cross_attention_dim", text.get("hidden_size"), "the text encoder's width", 1280)
     if "controlnet" in source.configs:
         _check_controlnet(source, unet, vae)
+
+
+def _either(name: str) -> str:
+    return "a " + " or ".join(CLASSES[name])
 
 
 def _check_controlnet(source: Source, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
@@ -236,8 +244,8 @@ def _class_of(folder: Path, index: Mapping[str, Any], name: str) -> tuple[str, s
     library, kind = map(str, index[name])
     if library not in ("diffusers", "transformers"):
         raise InputError(folder / INDEX_NAME, f"a {name} of diffusers or transformers", f"one of {library!r}")
-    if name in CLASSES and kind != CLASSES[name]:
-        raise InputError(folder / INDEX_NAME, f"{name} a {CLASSES[name]}", kind)
+    if name in CLASSES and kind not in CLASSES[name]:
+        raise InputError(folder / INDEX_NAME, f"{name} {_either(name)}", kind)
     return library, kind
 
 

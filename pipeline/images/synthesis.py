@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.images.base import quiet
 from pipeline.images.config import SynthesisConfig
+from pipeline.images.latents import means
 from pipeline.images.loading import check_multiple
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import integer_seed
@@ -151,7 +152,7 @@ def reconstruct(pipeline: Any, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.nd
     """An image through the pipeline's VAE and back: the best that the pipeline could draw."""
     vae = pipeline.vae
     values = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(vae.device, vae.dtype) / 127.5 - 1
-    found = vae.decode(vae.encode(values).latent_dist.mean).sample[0].float().clamp(-1, 1)  # (3, h, w)
+    found = vae.decode(means(vae, values)).sample[0].float().clamp(-1, 1)  # (3, h, w)
     return np.round((found.permute(1, 2, 0).cpu().numpy() + 1) * 127.5).astype(np.uint8)
 
 
