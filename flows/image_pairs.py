@@ -30,7 +30,7 @@ from pipeline.scene.records import View
 from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import Taxonomy
 
-KEPT_BYTES = 1 << 30  # of views and control images in memory
+KEPT_BYTES = 1 << 30  # in memory
 RENDER_VERSION = 1  # raise it when renderers.shading draws something else
 Fit = Literal["scale", "pad"]
 
@@ -49,13 +49,15 @@ class PairsConfig(Config):
 class ImagePairs:
     """An Indexed data set. cache: a folder for renders, made when needed; None keeps none.
 
-    keep: hold views and control images in memory from their first use, as many as KEPT_BYTES take: for training.
+    keep: hold views, control images and photographs in memory from their first use, KEPT_BYTES at most of each kind:
+    for training, which asks for each many times. They are not to be written to.
     Only frames with labels and a photograph are pairs. Raises InputError: no such frames in the split.
     """
 
     def __init__(self, source: SplitSource, config: PairsConfig, cache: Path | None = None, keep: bool = False):
         self.source, self.config, self.cache, self.keep = source, config, cache, keep
         self.kept: dict[int, tuple[View, Float32[np.ndarray, "c h w"]]] = {}
+        self.photographs: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
         self.root = open_source(source.root)
         frames = split_frames(source)
         self.places = [place for place, key in enumerate(frames) if has_image(self.root, *key)]
@@ -96,13 +98,23 @@ class ImagePairs:
         view = self.view(index)
         made = view, control_image(view, self.config.control)
         size = sum(array.nbytes for array in (view.rgb, view.depth, view.semantics, view.normals, made[1]))
-        if self.keep and (len(self.kept) + 1) * size <= KEPT_BYTES:
+        if self._keeps(len(self.kept), size):
             self.kept[index] = made
         return made
 
+    def _keeps(self, held: int, size: int) -> bool:
+        return self.keep and (held + 1) * size <= KEPT_BYTES
+
     def photograph(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The frame's photograph at the pairs' size. Raises InputError."""
-        image = read_frame_image(self.root, *self.frames[index])
+        if index in self.photographs:
+            return self.photographs[index]
+        image = self._fitted(read_frame_image(self.root, *self.frames[index]))
+        if self._keeps(len(self.photographs), image.nbytes):
+            self.photographs[index] = image
+        return image
+
+    def _fitted(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         width, height = self.config.width_px, self.config.height_px
         if image.shape[:2] == (height, width):
             return image

@@ -41,19 +41,19 @@ class ControlRecipe(Config):
 def small() -> BaseRecipe:
     """384x128, 7 M weights, for one core: some 50 minutes. Photographs of a street in hundreds, not thousands."""
     cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
-    saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.99}
-    vae = TrainConfig(steps=2400, batch_size=8, learning_rate=1e-3, **cosine, **saved)
+    saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.998}
+    vae = TrainConfig(steps=6000, batch_size=8, learning_rate=2e-3, **cosine, **saved)
     control = TrainConfig(steps=4000, batch_size=4, learning_rate=1e-3, validate_every=500, **cosine, **saved)
     return BaseRecipe(
         pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN),
         networks=BaseConfig(
-            vae_blocks=(2, 2, 1, 0),
-            latent_channels=24,
-            unet_channels=(40, 80, 112),
-            unet_attention=(False, True, True),
+            vae_blocks=(2, 2, 0),
+            latent_channels=8,
+            unet_channels=(32, 64, 96, 128),
+            unet_attention=(False, False, True, True),
             control_channels=(8, 16, 32, 64),  # the paper's would take half of all time
         ),
-        vae=VaeTraining(train=vae, colour_weight=2.0, feature_weight=0.25, crop_px=(96, 64)),
+        vae=VaeTraining(train=vae, colour_weight=2.0, crop_px=(64, 32)),
         control=ControlTraining(train=control),
         half=True,
     )

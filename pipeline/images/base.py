@@ -233,12 +233,14 @@ def _scheduler(config: BaseConfig) -> Any:
 
     return DDIMScheduler(
         num_train_timesteps=config.train_timesteps,
-        beta_start=0.00085,  # Stable Diffusion's, whose last step is not quite noise
+        beta_start=0.00085,  # Stable Diffusion's
         beta_end=0.012,
         beta_schedule="scaled_linear",
         prediction_type=config.prediction,
+        rescale_betas_zero_snr=config.prediction == "v_prediction",  # or the last step betrays an image's brightness,
+        timestep_spacing="trailing",  # and sampling, which begins there with noise alone, can't set it
         clip_sample=False,
-        set_alpha_to_one=False,
+        set_alpha_to_one=True,
         steps_offset=1,
     )
 

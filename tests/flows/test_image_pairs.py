@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows import image_cli
+from flows import image_cli, image_pairs
 from flows.image_critic import Splits, train_critic
 from flows.image_pairs import ImagePairs, PairsConfig
 from flows.recipes import SplitSource
@@ -45,6 +45,21 @@ def test_pair_is_photograph_and_render(root):
         np.testing.assert_array_equal(pair["depth"], view.depth)
         assert pair["prompt"].startswith("a traffic scene with: road")
     np.testing.assert_allclose(found.camera(0).K, street_camera().K)
+
+
+def test_pairs_held_in_memory_are_the_same_up_to_a_limit(root, tmp_path, monkeypatch):
+    whole = 40 * 20 * (3 + 4 + 1 + 12 + 5 * 4)  # a view of WIDTH x HEIGHT and its control image [bytes]
+    monkeypatch.setattr(image_pairs, "KEPT_BYTES", 2 * whole)
+    held = ImagePairs(SplitSource(root=root, split="train"), NATIVE, tmp_path, keep=True)
+    first = [held[index] for index in range(4)]
+    assert sorted(held.kept) == [0, 1]
+    made = []
+    monkeypatch.setattr(image_pairs, "control_image", lambda *of: made.append(of) or control_image(*of))
+    for index, expected in enumerate(first):
+        found = held[index]
+        assert all(np.array_equal(found[name], expected[name]) for name in ("image", "control", "labels", "depth"))
+        assert found["prompt"] == expected["prompt"]
+    assert len(made) == 2  # of the two that found no room
 
 
 def test_scaled_pairs_fit_each_other(root):
