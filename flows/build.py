@@ -40,7 +40,7 @@ STAGES = (
         reads=("source", "seed", "samples", "shard_samples", "threads", "images_per_scene"),
         inputs=source_inputs,
     ),
-    Stage("masks", 1, masks_stage, reads=()),
+    Stage("masks", 1, masks_stage, reads=("masks",)),
     Stage("views", 1, views_stage, reads=("views", "sequences", "val_share", "test_share")),
     Stage("images", 2, images_stage, reads=("images",)),
     Stage("files", 1, files_stage, keep=True, reads=("monoscene_labels",)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +32,9 @@ from flows import (
 from flows.quiet import quiet_environment
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import COMPARISON_GRID
+
+if TYPE_CHECKING:
+    from flows.recipes import BuildRecipe
 
 app = typer.Typer(
     name="occfactory",
@@ -227,7 +231,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show this one whole
     if name in GENERATOR_RECIPES:  # some are of both kinds
         print(generator_recipe(name).model_dump_json(indent=2))
     if name not in GENERATOR_RECIPES or name in RECIPES:
-        print(load_recipe(name, Path("ROOT") if name == "semantic_kitti" else None).model_dump_json(indent=2))
+        print(_whole(load_recipe(name, Path("ROOT") if name == "semantic_kitti" else None)))
 
 
 @app.command()
@@ -250,6 +254,17 @@ def verify(
         print(f"{directory / path}: {fault}")
     if faults:
         raise typer.Exit(1)
+
+
+def _whole(recipe: BuildRecipe) -> str:
+    """A build's recipe with the fields that a dump leaves out at their defaults, without paths, as JSON."""
+    from flows.recipes import left_out
+
+    table = recipe.model_dump(mode="json")
+    for part, config in ((table["source"], recipe.source), (table["views"], recipe.views), (table, recipe)):
+        missing = {k: v for k, v in left_out(config).items() if k not in part and not isinstance(v, Path)}
+        part.update(missing)
+    return json.dumps(table, indent=2)
 
 
 def _list_recipes() -> None:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from flows.image_weights import Studio, studio
 from flows.recipes import BuildRecipe, ControlNetImages
-from flows.viewing import cameras_of
+from flows.viewing import Surrounded, cameras_of
 from pipeline.images.conditioning import control_image
 from pipeline.images.config import FidelityConfig
 from pipeline.images.fidelity import Drawn, checker, draw_until_accepted
@@ -40,33 +40,31 @@ class Shot:
 
 
 def sample_shots(
-    recipe: BuildRecipe, images: ControlNetImages, index: int, scene: Scene, rendered: Mapping[str, np.ndarray]
+    recipe: BuildRecipe, images: ControlNetImages, index: int, shown: Surrounded, rendered: Mapping[str, np.ndarray]
 ) -> list[Shot]:
     """A sample's shots, in its cameras' order. rendered: the views stage's arrays, "camera.kind".
 
     Raises InputError.
     """
-    multiple, seed = studio(images, scene.taxonomy).multiple, integer_seed(recipe.seed, "image prompt", index)
+    multiple, seed = studio(images, shown.scene.taxonomy).multiple, integer_seed(recipe.seed, "image prompt", index)
     cameras = cameras_of(recipe, index)
     shots = []
     for number, (name, camera) in enumerate(cameras.items()):
         arrays = {kind: rendered[f"{name}.{kind}"] for kind in ("rgb", "depth", "semantics")}
         view = fitting_view(
-            View(camera, **arrays, normals=rendered[f"{name}.normals"] / np.float32(127)), scene, multiple
+            View(camera, **arrays, normals=rendered[f"{name}.normals"] / np.float32(127)), shown, multiple
         )
-        text = prompt(view, scene.taxonomy, images.prompt, seed)
+        text = prompt(view, shown.scene.taxonomy, images.prompt, seed)
         shots.append(Shot(index, camera, index * len(cameras) + number, view, text))
     return shots
 
 
-def fitting_view(view: View, scene: Scene, multiple: int) -> View:
+def fitting_view(view: View, shown: Surrounded, multiple: int) -> View:
     """The view where its size divides by `multiple` [px], else rendered anew with more at the right and the bottom."""
     width, height = (-(-size // multiple) * multiple for size in (view.camera.width_px, view.camera.height_px))
     if (width, height) == (view.camera.width_px, view.camera.height_px):
         return view
-    from renderers.shading import render
-
-    return render(scene, view.camera.cropped(width, height))
+    return shown.view(view.camera.cropped(width, height))
 
 
 def draw_shots(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flows.view_recipe import ViewConfig
 from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
 from pipeline.learning.config import UNLISTED
@@ -46,6 +47,11 @@ class GridConfig(Config):
         return VoxelGrid(self.shape, self.voxel_size_m, self.origin_m)
 
 
+def _extension() -> Any:
+    """Metres ahead and to both sides of the grid; a dump leaves 0 out, so that recipes keep their digests."""
+    return Field(0.0, ge=0, le=100, exclude_if=lambda metres: not metres)
+
+
 class TownSource(Config):
     """Scenes of the embedded world's training split: sample i is frame (i mod frames) of sequence (i div frames)."""
 
@@ -55,6 +61,7 @@ class TownSource(Config):
     grid: GridConfig = GridConfig()
     mask_poses: int = Field(12, ge=1)  # poses of the drive from which invalid voxels are seen
     mask_step: int = Field(5, ge=1)  # scans between those poses
+    extend_m: float = _extension()  # so far the street goes on beyond the grid before it is rendered
 
 
 class SplitSource(Config):
@@ -76,23 +83,7 @@ class GeneratorSource(Config):
     steps: int | None = Field(None, ge=1)  # of sampling, at every stage; None: the weights' own
     batch: int | None = Field(None, ge=1)  # scenes at once; None likewise
     threads: int | None = Field(None, ge=1)  # CPU threads; None likewise
-
-
-class ViewConfig(Config):
-    """How a scene is looked at and rendered."""
-
-    cameras: tuple[Literal["front", "left", "right", "rear"], ...] = Field(("front",), min_length=1)  # first: the image
-    width_px: int = Field(1220, ge=16, le=8192)
-    height_px: int = Field(370, ge=16, le=8192)
-    jitter_m: float = Field(0.03, ge=0, le=2)  # standard deviation of the camera's place [m]
-    jitter_deg: float = Field(0.3, ge=0, le=20)  # standard deviation of its angles [degrees]
-    calibrated: bool = False  # the source's own calibration and image size instead of KITTI's typical ones
-
-    @model_validator(mode="after")
-    def _own_calibration_is_exact(self) -> Self:
-        if self.calibrated and (self.cameras != ("front",) or self.jitter_m or self.jitter_deg):
-            raise ValueError("calibrated views have the front camera alone and no jitter")
-        return self
+    extend_m: float = _extension()  # so far scenes are outpainted before they are rendered: costs windows
 
 
 class RenderImages(Config):
@@ -148,6 +139,8 @@ class BuildRecipe(Config):
     sequences: int = Field(10, ge=1)  # folders that generated samples fill; each has its own camera
     threads: int = Field(1, ge=1)  # threads a worker
     source: Annotated[TownSource | SplitSource | GeneratorSource, Field(discriminator="kind")]
+    # invalid voxels simulated along a drive, as recorded ground truth has them; or every voxel of a scene known
+    masks: Literal["simulated", "none"] = Field("simulated", exclude_if=lambda masks: masks == "simulated")
     views: ViewConfig = ViewConfig()
     images: Annotated[RenderImages | ControlNetImages, Field(discriminator="kind")] = RenderImages()
     images_per_scene: int = Field(1, ge=1)  # samples that show one scene, with other prompts and noise
@@ -173,6 +166,8 @@ class BuildRecipe(Config):
     def _recorded_frames_keep_their_names(self) -> Self:
         if self.images_per_scene > 1 and isinstance(self.source, SplitSource):
             raise ValueError("a split's frames have one image each; images_per_scene is for generated scenes")
+        if self.masks == "none" and isinstance(self.source, SplitSource):
+            raise ValueError("a split's frames keep their own masks; masks=none is for generated scenes")
         return self
 
 
@@ -332,16 +327,22 @@ def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
     table = recipe.model_dump(mode="python")
     if recipe.ssc is None and any(change.startswith("ssc.") for change in changes):
         recipe, table = recipe.model_copy(update={"ssc": SscStep()}), {**table, "ssc": SscStep().model_dump()}
-    for part in ("source", "images", "ssc"):
+    table |= left_out(recipe)
+    for part in ("source", "views", "images", "ssc"):
         if table[part] is not None:
-            table[part] |= _paths(getattr(recipe, part))
+            table[part] |= left_out(getattr(recipe, part))
+    if any(change.startswith("views.real=") for change in changes):
+        from flows.viewing import cameras_as_changes
+
+        changes = cameras_as_changes(changes)
     apply_changes(table, _choose_images(table, changes))
     return validated(BuildRecipe, table)
 
 
-def _paths(config: Config) -> dict[str, Any]:
-    """The fields that a dump leaves out."""
-    return {name: getattr(config, name) for name, field in type(config).model_fields.items() if field.exclude}
+def left_out(config: BaseModel) -> dict[str, Any]:
+    """The fields that a dump leaves out: paths, and later ones at their defaults."""
+    fields = type(config).model_fields.items()
+    return {name: getattr(config, name) for name, field in fields if field.exclude or field.exclude_if}
 
 
 def _choose_images(table: dict[str, Any], changes: tuple[str, ...]) -> tuple[str, ...]:

@@ -214,10 +214,20 @@ def _facts(manifest: Manifest, root: KittiRoot, found: Sequence[Measured]) -> li
         ("grid", f"{x} x {y} x {z} voxels of {root.grid.voxel_size_m} m, classes of {root.taxonomy.name}"),
     ]
     if views:
-        facts.append(("views", f"{', '.join(views['cameras'])}; {views['width_px']} x {views['height_px']} px"))
+        facts.append(("views", _views_told(views, source)))
+    if "masks" in recipe:
+        facts.append(("masks", str(recipe["masks"])))
     facts.append(("images", str((recipe.get("images") or {}).get("kind", ""))))
     facts.append(("made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())))
     return [(name, value) for name, value in facts if value]
+
+
+def _views_told(views: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+    real = views.get("real", ())
+    sizes = [f"{view['width_px']} x {view['height_px']} px" for view in (real or [views])]
+    told = f"{', '.join(views['cameras'])}; {', '.join(dict.fromkeys(sizes))}"
+    told += f"; {len(real)} cameras of a real dataset" if real else ""
+    return told + (f"; scenes go on for {source['extend_m']:g} m beyond the grid" if source.get("extend_m") else "")
 
 
 def _sample_note(sample: Measured) -> str:

@@ -96,7 +96,7 @@ def _read_fields(recipe: Recipe, stages: tuple[Stage, ...]) -> Any:
     if any(stage.reads is None for stage in stages):
         return recipe.digest()
     table = recipe.model_dump(mode="json")
-    return {field: table[field] for stage in stages for field in stage.reads or ()}
+    return {field: table[field] for stage in stages for field in stage.reads or () if field in table}
 
 
 def read_record(plan: Plan, stage_index: int, shard: int) -> tuple[FileRecord, ...] | None:

@@ -6,7 +6,8 @@ A drawn scene carries what its source knows: masks if there are any, else the po
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Drawn:
     """One scene of a build.
 
     poses: (P, 4, 4) vehicle-frame poses of a drive, from which masks are simulated; invalid, occluded, scan: bool
-    (X, Y, Z) where the source has them.
+    (X, Y, Z) where the source has them; beyond: labels on `shown_grid`, where the recipe extends its scenes.
     """
 
     scene: Scene
@@ -37,6 +38,7 @@ class Drawn:
     invalid: np.ndarray | None = None
     occluded: np.ndarray | None = None
     scan: np.ndarray | None = None
+    beyond: np.ndarray | None = None
 
 
 def source_length(recipe: BuildRecipe) -> int:
@@ -55,6 +57,18 @@ def source_grid(recipe: BuildRecipe) -> VoxelGrid:
     """The grid that the build's scenes lie on."""
     source = recipe.source
     return open_source(source.root).grid if isinstance(source, SplitSource) else source.grid.grid()
+
+
+def shown_grid(recipe: BuildRecipe) -> VoxelGrid:
+    """The grid that is rendered: the scenes' own, longer ahead and wider to both sides by the source's extend_m."""
+    grid, source = source_grid(recipe), recipe.source
+    if isinstance(source, SplitSource) or not source.extend_m:
+        return grid
+    count = math.ceil(source.extend_m / grid.voxel_size_m - 1e-9)
+    (x, y, z), (low_x, low_y, low_z) = grid.shape, grid.origin_m
+    return VoxelGrid(
+        (x + count, y + 2 * count, z), grid.voxel_size_m, (low_x, round(low_y - count * grid.voxel_size_m, 9), low_z)
+    )
 
 
 def source_taxonomy(recipe: BuildRecipe) -> Taxonomy:
@@ -85,14 +99,14 @@ def _numbered(scene: Scene, number: int, image: int) -> Scene:
 def _scenes(recipe: BuildRecipe, numbers: range) -> Iterator[Drawn]:
     source = recipe.source
     if isinstance(source, GeneratorSource):
-        yield from _from_generator(source, recipe.seed, numbers)
+        yield from _from_generator(source, recipe, numbers)
     elif isinstance(source, SplitSource):
         yield from (_from_split(source, number) for number in numbers)
     else:
-        yield from (_from_town(source, recipe.seed, number) for number in numbers)
+        yield from (_from_town(source, recipe, number) for number in numbers)
 
 
-def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Iterator[Drawn]:
+def _from_generator(source: GeneratorSource, recipe: BuildRecipe, indices: range) -> Iterator[Drawn]:
     from flows.generators import loaded, scene_seeds
     from flows.scene_masks import forward_poses
     from pipeline.generators.edit import tile_all
@@ -100,15 +114,20 @@ def _from_generator(source: GeneratorSource, seed: int, indices: range) -> Itera
     names = ("steps", "batch", "threads")
     sampling = tuple((name, value) for name in names if (value := getattr(source, name)) is not None)
     generator, grid = loaded(source.weights, source.weights_digest, sampling), source.grid.grid()
-    seeds = scene_seeds(seed, indices)
+    seeds = scene_seeds(recipe.seed, indices)
     single = grid == generator.grid
     scenes = generator.sample(len(seeds), seeds) if single else tile_all(generator, grid, seeds, source.overlap_m)
-    for scene in scenes:
+    beyond: Sequence[np.ndarray | None] = [None] * len(seeds)
+    if source.extend_m:
+        around = [integer_seed(seed, "beyond", 0) for seed in seeds]
+        outpainted = tile_all(generator, shown_grid(recipe), around, source.overlap_m, scenes)
+        beyond = [scene.labels for scene in outpainted]
+    for scene, more in zip(scenes, beyond, strict=True):
         provenance = {**scene.provenance, "weights": source.weights_digest}
-        yield Drawn(replace(scene, provenance=provenance), forward_poses(scene.labels, grid))
+        yield Drawn(replace(scene, provenance=provenance), forward_poses(scene.labels, grid), beyond=more)
 
 
-def _from_town(source: TownSource, seed: int, index: int) -> Drawn:
+def _from_town(source: TownSource, recipe: BuildRecipe, index: int) -> Drawn:
     from pipeline.town.plan import plan_town
     from pipeline.town.surface import pose, surface_at
     from renderers.voxelize import voxelize_surface
@@ -116,7 +135,7 @@ def _from_town(source: TownSource, seed: int, index: int) -> Drawn:
     sequence, place = divmod(index, source.frames_per_sequence)
     frame = place * source.frame_step
     last = (source.frames_per_sequence - 1) * source.frame_step + source.mask_poses * source.mask_step
-    town_seed = integer_seed(seed, "town", sequence)
+    town_seed = integer_seed(recipe.seed, "town", sequence)
     town = plan_town("train", town_seed, frames=last + 1)
     surface = surface_at(town, frame)
     grid = source.grid.grid()
@@ -124,7 +143,8 @@ def _from_town(source: TownSource, seed: int, index: int) -> Drawn:
     scene = Scene(voxelize_surface(surface, grid), grid, surface.taxonomy, provenance)
     vehicle_from_world = np.linalg.inv(pose(town, frame))
     frames = range(frame, frame + source.mask_poses * source.mask_step, source.mask_step)
-    return Drawn(scene, np.stack([vehicle_from_world @ pose(town, k) for k in frames]))
+    poses = np.stack([vehicle_from_world @ pose(town, k) for k in frames])
+    return Drawn(scene, poses, beyond=voxelize_surface(surface, shown_grid(recipe)) if source.extend_m else None)
 
 
 def _from_split(source: SplitSource, index: int) -> Drawn:

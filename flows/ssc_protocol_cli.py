@@ -20,6 +20,10 @@ def protocols(
     real: Annotated[Path, typer.Option("--real", help="A dataset with train and val splits.")],
     synthetic: Annotated[list[Path], typer.Option("--synthetic", help="A generated dataset; repeat it for more.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; one of such runs goes on.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option("--variant", metavar="NAME=DIR", help="A dataset built with one switch more, to compare; repeat."),
+    ] = None,
     only: Annotated[
         str, typer.Option("--only", metavar="PATTERN", help="Cells whose protocol/arm/seed matches, as in a shell.")
     ] = "*",
@@ -38,18 +42,21 @@ def protocols(
       occfactory ssc protocols small --real data/runs/town_ssc --synthetic runs/made --out runs/worth --workers 2
       occfactory ssc protocols small --real data/runs/town_ssc --synthetic runs/made --out runs/worth \\
         --only "zero-shot/*" --set "seeds=[0]"
+      occfactory ssc protocols small --real data/runs/town_ssc --synthetic runs/made --variant far=runs/extended \
+        --out runs/worth --only "switches/*"
     """
-    from flows.ssc_protocol_data import datasets
+    from flows.ssc_protocol_data import Variant, datasets, variant_of
     from flows.ssc_protocol_recipes import protocol_recipe
     from flows.ssc_protocols import chosen_cells, run_protocols
     from flows.ssc_score_cli import command
 
     whole = protocol_recipe(recipe, tuple(change or ()))
+    made: list[Path | Variant] = [*synthetic, *map(variant_of, variant or ())]
     if list_cells:
-        found = chosen_cells(whole, datasets(real, synthetic, out, whole.split), only)
+        found = chosen_cells(whole, datasets(real, made, out, whole.split), only)
         print("\n".join(cell.name + (f"  ({cell.obstacle})" if cell.obstacle else "") for cell in found))
         return
-    faults = run_protocols(whole, real, synthetic, out, only=only, workers=workers, quiet=quiet, command=command())
+    faults = run_protocols(whole, real, made, out, only=only, workers=workers, quiet=quiet, command=command())
     table(out)
     if faults:
         typer.echo("\n".join(f"failed: {fault}" for fault in faults), err=True)

@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.ssc_accepted import accepted_frames, write_accepted
 from pipeline.datasets.kitti_root import KittiRoot, sequence_path
 from pipeline.datasets.manifest import MANIFEST_NAME
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of, sha256_file
-from ssc_eval.protocols import Data, Datasets
+from ssc_eval.protocols import VARIANT_NAME, Data, Datasets
 from ssc_eval.samples import Source, chosen_frames
 from ssc_eval.views import RENDERS, open_scenes, render_path
 
 TRAIN = "train"  # the split that runs draw from
 
 
-def datasets(real: Path, synthetic: Sequence[Path], out: Path, split: str) -> Datasets:
+class Variant(NamedTuple):
+    """A synthetic dataset that was built with one switch more, to be compared."""
+
+    name: str
+    root: Path
+
+
+def datasets(real: Path, synthetic: Sequence[Path | Variant], out: Path, split: str) -> Datasets:
     """What there is to draw from. Raises InputError on datasets that don't go together."""
+    variants = [given for given in synthetic if isinstance(given, Variant)]
+    plain = [given for given in synthetic if isinstance(given, Path)]
     root, _ = open_scenes(real)
     chosen_frames(root, Source(root=real, split=split), 0)  # there are held-out frames
     if split == TRAIN:
         raise InputError("split", "held-out sequences", f"{TRAIN}, which runs learn from")
-    if len({path.resolve() for path in synthetic}) < len(synthetic):
-        raise InputError("--synthetic", "each dataset once", "one of them twice")
-    others = [open_scenes(path)[0] for path in synthetic]
+    paths = [*plain, *(variant.root for variant in variants)]
+    if len({path.resolve() for path in paths}) < len(paths) or len({v.name for v in variants}) < len(variants):
+        raise InputError("--synthetic and --variant", "each dataset once, and each name", "one of them twice")
+    others = [open_scenes(path)[0] for path in paths]
     for other in others:
         if other.grid != root.grid or other.taxonomy != root.taxonomy:
             expected = f"the grid and classes of {real}, {root.grid}, {root.taxonomy.name}"
             found = f"{other.grid}, {other.taxonomy.name}"
             raise InputError(other.path, expected, found, "`occfactory convert` resamples")
-    return Datasets(real=_data(root, (TRAIN, split)), synthetic=tuple(_synthetic(other, out) for other in others))
+    made = [_synthetic(other, out) for other in others]
+    named = {variant.name: data for variant, data in zip(variants, made[len(plain) :], strict=True)}
+    return Datasets(real=_data(root, (TRAIN, split)), synthetic=tuple(made[: len(plain)]), variants=named)
+
+
+def variant_of(text: str) -> Variant:
+    """A variant from NAME=DIR. Raises InputError."""
+    name, _, folder = text.partition("=")
+    if not re.fullmatch(VARIANT_NAME, name) or not folder:
+        raise InputError("--variant", "NAME=DIR, the name of letters, digits and _.-", repr(text))
+    return Variant(name, Path(folder))
 
 
 def _data(root: KittiRoot, splits: Sequence[str]) -> Data:

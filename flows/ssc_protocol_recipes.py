@@ -42,7 +42,8 @@ def tiny() -> ProtocolRecipe:
 
 
 def _of(base: SscConfig) -> ProtocolRecipe:
-    return ProtocolRecipe(network=base.network, samples=base.samples, training=base.training)
+    parts = {"network": base.network, "samples": base.samples, "training": base.training}
+    return ProtocolRecipe(**parts, norm_frames=base.norm_frames)
 
 
 PROTOCOL_RECIPES: dict[str, Callable[[], ProtocolRecipe]] = {f.__name__: f for f in (published, full, small, tiny)}

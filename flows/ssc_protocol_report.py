@@ -57,6 +57,7 @@ def _facts(matrix: Matrix, results: Mapping[Run, Mapping[str, Any]], done: int, 
         f"real: {_told(data.real)}; scored: {', '.join(map(str, sorted(scored))) or 'no'} frames of split "
         f"{recipe.split}, sequences that no run learns from",
         f"synthetic: {'; '.join(map(_told, data.synthetic))}",
+        "".join(f"variant {name}: {_told(found)}; " for name, found in data.variants.items()).removesuffix("; "),
         f"seeds: {', '.join(map(str, recipe.seeds))}; {done} of {all_} runs done",
         f"every run: {training.steps} steps of {training.batch_size} at {training.learning_rate:g}, images "
         f"{samples.width_px}x{samples.height_px}, encoder {network.encoder}, feature {network.feature}; mixed batches: "

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from flows.engine import worker_pool
 from flows.folder import locked
 from flows.jobs import JobError
-from flows.ssc_protocol_data import datasets
+from flows.ssc_protocol_data import Variant, datasets
 from pipeline.datasets.checked_files import read_json
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
@@ -53,7 +53,7 @@ class Matrix(Frozen):
 def run_protocols(
     recipe: ProtocolRecipe,
     real: Path,
-    synthetic: Sequence[Path],
+    synthetic: Sequence[Path | Variant],
     out: Path,
     *,
     only: str = "*",
@@ -63,10 +63,12 @@ def run_protocols(
 ) -> list[str]:
     """Run the cells whose name matches `only` (as in a shell) and what they begin with; faults, one line a failed run.
 
+    synthetic: datasets, and variants of them, each compared with the plain ones in protocol `switches`.
     A run that fails doesn't stop the others. The scores don't depend on `workers`. Raises InputError, JobError.
     """
     with locked(out):
-        matrix = Matrix(recipe=recipe, data=datasets(real, synthetic, out, recipe.split), command=command)
+        data = datasets(real, synthetic, out, recipe.split)
+        matrix = Matrix(recipe=recipe, data=data, command=command)
         chosen = chosen_cells(recipe, matrix.data, only)
         write_json(Path(out) / MATRIX, matrix.model_dump(mode="json"))
         return _run_all(matrix, Path(out), chosen, workers, quiet)

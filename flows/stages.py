@@ -15,15 +15,15 @@ from flows.layout import Place, place_of, shard_range
 from flows.payload import read_payload, write_payload
 from flows.recipes import BuildRecipe, ControlNetImages, SplitSource
 from flows.shards import WORK
-from flows.sources import draw, source_files, source_grid
-from flows.viewing import cameras_of, copy_frame_calibration
+from flows.sources import draw, shown_grid, source_files, source_grid
+from flows.viewing import Surrounded, cameras_of, copy_frame_calibration
 from pipeline.datasets.image_files import write_depth, write_image, write_label_image
 from pipeline.datasets.monoscene_labels import write_monoscene_labels
 from pipeline.datasets.semantic_kitti import write_frame
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.files import digest_of, write_json
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import IGNORE, from_short_form, short_form
+from pipeline.scene.taxonomy import EMPTY, IGNORE, from_short_form, short_form
 
 VIEW_KINDS = ("depth", "semantics")  # what is exported of a view beside its image
 
@@ -36,20 +36,23 @@ def source_inputs(recipe: BuildRecipe, shard: int) -> str:
 
 
 def scenes_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
-    """Draw the shard's scenes: labels (255 where the source ignores), poses, and masks where the source has them."""
+    """Draw the shard's scenes: labels (255 where the source ignores), poses, and masks where the source has them.
+
+    beyond: labels of the scene and its surroundings, where the recipe extends what is rendered.
+    """
     written = []
     shard_samples = shard_range(recipe, shard)
     for index, drawn in zip(shard_samples, draw(recipe, shard_samples), strict=True):
-        masks = {"invalid": drawn.invalid, "occluded": drawn.occluded, "scan": drawn.scan}
+        known = {"invalid": drawn.invalid, "occluded": drawn.occluded, "scan": drawn.scan, "beyond": drawn.beyond}
         arrays = {"labels": drawn.scene.labels, "poses": drawn.poses}
-        arrays |= {name: mask for name, mask in masks.items() if mask is not None}
+        arrays |= {name: array for name, array in known.items() if array is not None}
         note = {"provenance": dict(drawn.scene.provenance), "taxonomy": short_form(drawn.scene.taxonomy)}
         written.append(_write(out, "scenes", index, arrays, note))
     return written
 
 
 def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
-    """Give every scene its masks: the source's, or simulated along its poses; invalid voxels become 255.
+    """Give every scene its masks: the source's, simulated along its poses, or none; invalid voxels become 255.
 
     Solid voxels that no pose sees become invalid too: recorded ground truth knows nothing of them.
     """
@@ -63,7 +66,10 @@ def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
         poses = arrays.pop("poses")
         if "invalid" not in arrays:
             arrays["scan"] = scan_voxels(arrays["labels"], grid)
-            arrays["labels"], arrays["invalid"], arrays["occluded"] = masked(arrays["labels"], grid, poses, True)
+            if recipe.masks == "simulated":
+                arrays["labels"], arrays["invalid"], arrays["occluded"] = masked(arrays["labels"], grid, poses, True)
+            else:
+                arrays |= {name: np.zeros(grid.shape, bool) for name in ("invalid", "occluded")}
         arrays["labels"] = np.where(arrays["invalid"], np.uint8(IGNORE), arrays["labels"])
         written.append(_write(out, "masks", index, arrays, note))
     return written
@@ -71,14 +77,12 @@ def masks_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
 
 def views_stage(recipe: BuildRecipe, out: Path, shard: int) -> list[str]:
     """Render every scene through its cameras: RGB, depth, semantics, normals."""
-    from renderers.shading import render
-
     written = []
     for index in shard_range(recipe, shard):
-        scene = read_scene(recipe, out, index)
+        shown = read_shown(recipe, out, index)
         arrays: dict[str, np.ndarray] = {}
         for name, camera in cameras_of(recipe, index).items():
-            view = render(scene, camera)
+            view = shown.view(camera)
             arrays |= {f"{name}.rgb": view.rgb, f"{name}.depth": view.depth, f"{name}.semantics": view.semantics}
             arrays[f"{name}.normals"] = np.round(view.normals * 127).astype(np.int8)
         written.append(_write(out, "views", index, arrays, {}))
@@ -102,8 +106,8 @@ def _draw_images(recipe: BuildRecipe, images: ControlNetImages, out: Path, shard
 
     scene, by_sample = read_scene(recipe, out, shard_range(recipe, shard)[0]), {}
     for index in shard_range(recipe, shard):
-        scene = read_scene(recipe, out, index)
-        by_sample[index] = sample_shots(recipe, images, index, scene, _read(out, "views", index)[0])
+        shown = read_shown(recipe, out, index)
+        by_sample[index] = sample_shots(recipe, images, index, shown, _read(out, "views", index)[0])
     drawn = iter(draw_shots(recipe, images, [shot for shots in by_sample.values() for shot in shots], scene))
     written = []
     for index in by_sample:
@@ -159,6 +163,18 @@ def read_scene(recipe: BuildRecipe, out: Path, index: int) -> Scene:
     """The masked scene of a sample whose shard is in work."""
     arrays, note = _read(out, "masks", index)
     return Scene(arrays["labels"], source_grid(recipe), from_short_form(note["taxonomy"]), note["provenance"])
+
+
+def read_shown(recipe: BuildRecipe, out: Path, index: int) -> Surrounded:
+    """The same as it is rendered: with its surroundings, if the recipe extends scenes."""
+    scene, labels = read_scene(recipe, out, index), _read(out, "masks", index)[0].get("beyond")
+    if labels is None:
+        return Surrounded(scene)
+    from pipeline.generators.edit import place_in
+
+    grid = shown_grid(recipe)
+    labels[place_in(scene.grid, grid)] = EMPTY
+    return Surrounded(scene, Scene(labels, grid, scene.taxonomy))
 
 
 def _write_voxels(recipe: BuildRecipe, out: Path, place: Place, index: int) -> list[str]:

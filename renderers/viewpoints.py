@@ -93,6 +93,13 @@ def jittered(camera: Camera, jitter: Jitter, rng: np.random.Generator) -> Camera
     return replace(camera, camera_from_world=moved @ camera.camera_from_world)
 
 
+def zoomed(camera: Camera, factor: float) -> Camera:
+    """The camera with a focal length so many times as long; its principal point stays."""
+    K = camera.K.copy()
+    K[:2, :2] *= factor
+    return replace(camera, K=K)
+
+
 def turned(camera: Camera, yaw_deg: float) -> Camera:
     """The camera carried round the vehicle's vertical axis, to the left: 90 makes a front camera a left one."""
     turn = np.eye(4)

@@ -27,6 +27,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("real", "zero-shot", "fractions", "finetune",
 SwitchName = Literal["balanced", "accepted", "adapt"]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
+VARIANT_NAME = r"^[A-Za-z0-9_.-]{1,40}$"
+VariantName = Annotated[str, Field(pattern=VARIANT_NAME)]
 _HOW_ONLY = {"device", "workers", "log_every", "checkpoint_every", "validate_every", "keep"}  # don't touch the weights
 
 
@@ -39,8 +41,8 @@ class Frozen(BaseModel):
 class Switches(Frozen):
     """What may make synthetic data worth more; each concerns arms with synthetic data alone.
 
-    What a build decides (invalid masks: its recipe's source.mask_poses and mask_step; the camera's jitter:
-    views.jitter_m and jitter_deg) is compared by giving another build.
+    What a build decides (its recipe's masks, source.extend_m, views.real and jitter) is compared by a variant: another
+    build beside the first (Datasets.variants).
     """
 
     balanced: bool = False  # synthetic frames with classes that are in few frames are drawn more often
@@ -67,6 +69,7 @@ class ProtocolRecipe(Frozen):
     real_share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of a batch's draws, where real and synthetic are mixed
     split: str = "val"  # of the real root: held-out sequences, scored
     frames: Annotated[int, Field(ge=1)] | None = None  # a fixed choice of so many of them; None: all
+    norm_frames: Annotated[int, Field(ge=0)] = 0  # draws that give the batch norms' final statistics; 0: running ones
     adapt_frames: Annotated[int, Field(ge=1)] = 64  # real images that `adapt` looks at
     switches: Switches = Switches()  # on in every arm with synthetic data
     tried: tuple[SwitchName, ...] = ("balanced", "accepted", "adapt")  # each alone, in protocol `switches`
@@ -96,14 +99,22 @@ class Data(Frozen):
 
 
 class Datasets(Frozen):
-    """One real dataset, with held-out sequences, and one or more synthetic ones."""
+    """One real dataset, with held-out sequences, and one or more synthetic ones.
+
+    variants: by name, synthetic datasets built with one switch more, each used alone in place of `synthetic`.
+    """
 
     real: Data
     synthetic: Annotated[tuple[Data, ...], Field(min_length=1)]
+    variants: Mapping[VariantName, Data] = {}
 
-    def usable(self, accepted: bool) -> tuple[int, ...]:
+    def pool(self, variant: str = "") -> tuple[Data, ...]:
+        """The synthetic datasets, or a variant's."""
+        return (self.variants[variant],) if variant else self.synthetic
+
+    def usable(self, accepted: bool, variant: str = "") -> tuple[int, ...]:
         """Synthetic frames by dataset. One without marks gives none to the accepted ones."""
-        return tuple((data.accepted or 0) if accepted else data.frames for data in self.synthetic)
+        return tuple((data.accepted or 0) if accepted else data.frames for data in self.pool(variant))
 
 
 class Run(Frozen):
@@ -114,6 +125,7 @@ class Run(Frozen):
     synthetic: Annotated[int, Field(ge=0)] = 0  # frames
     image: ImageKind = "image"  # of the synthetic frames
     switches: Switches = Switches()
+    variant: str = ""  # of the synthetic datasets; "": the datasets themselves
     seed: Seed = 0
 
     @property
@@ -123,7 +135,7 @@ class Run(Frozen):
         if self.switches.adapt:
             return self.model_copy(update={"switches": plain})
         if self.how == "finetuned":
-            return Run(synthetic=self.synthetic, image=self.image, switches=plain, seed=self.seed)
+            return self.model_copy(update={"how": "trained", "real": 0.0, "switches": plain})
         return None
 
     @property
@@ -131,6 +143,7 @@ class Run(Frozen):
         """Its name without the seed, such as "real 5 % + synthetic"."""
         real = f"real {100 * self.real:g} %" if self.real else ""
         made = ("renders" if self.image == "render" else "synthetic") if self.synthetic else ""
+        made += f" {self.variant}" if self.variant else ""
         made += "".join(f", {name}" for name in self.switches.names)
         if self.how == "prior":
             return f"constant prior of {'real' if self.real else 'synthetic'}"
@@ -216,6 +229,18 @@ def _switches(recipe: ProtocolRecipe, data: Datasets) -> Iterator[Cell]:
             obstacle = "no frame is marked by the structure check" if without else ""
             run = _synthetic(recipe, data, seed, switches=switches, **fields)
             yield Cell(protocol="switches", run=run, obstacle=obstacle)
+    yield from _variants(recipe, data)
+
+
+def _variants(recipe: ProtocolRecipe, data: Datasets) -> Iterator[Cell]:
+    """As many frames of each as there are of the plain synthetic datasets, if it has them."""
+    accepted = recipe.switches.accepted
+    for name in data.variants:
+        count = min(sum(data.usable(accepted, name)), sum(data.usable(accepted)))
+        obstacle = "" if count else "no frame is marked by the structure check"
+        fields = {"synthetic": count or data.variants[name].frames, "variant": name}
+        for seed in recipe.seeds:
+            yield Cell(protocol="switches", run=_synthetic(recipe, data, seed, **fields), obstacle=obstacle)
 
 
 _ARMS = {
@@ -255,6 +280,7 @@ def planned(recipe: ProtocolRecipe, data: Datasets, run: Run) -> Planned:
         training=training.model_copy(update={"seed": run.seed}),
         sources=sources(recipe, data, run),
         seed=run.seed,
+        norm_frames=recipe.norm_frames,
     )
     adapt = Source(root=data.real.root, frames=recipe.adapt_frames) if run.switches.adapt else None
     parent = None if run.parent is None else planned(recipe, data, run.parent).digest
@@ -268,8 +294,8 @@ def sources(recipe: ProtocolRecipe, data: Datasets, run: Run) -> tuple[Source, .
     if run.real:
         found.append(Source(root=data.real.root, fraction=run.real, weight=recipe.real_share if mixed else 1.0))
     if run.synthetic and run.how != "finetuned":
-        counts = nested_counts(data.usable(run.switches.accepted), run.synthetic)
-        for made, count in zip(data.synthetic, counts, strict=True):
+        counts = nested_counts(data.usable(run.switches.accepted, run.variant), run.synthetic)
+        for made, count in zip(data.pool(run.variant), counts, strict=True):
             weight = (1 - recipe.real_share if mixed else 1.0) * count / run.synthetic
             root = made.accepted_root if run.switches.accepted else made.root
             if count and root is not None:
@@ -311,7 +337,7 @@ def _digest(
 
 def _contents(data: Datasets) -> Mapping[Path, str]:
     found = {}
-    for each in (data.real, *data.synthetic):
+    for each in (data.real, *data.synthetic, *data.variants.values()):
         found[each.root] = each.digest
         if each.accepted_root is not None:
             found[each.accepted_root] = f"{each.digest} accepted"

@@ -134,6 +134,14 @@ class SscDataset:
         whole = self.slots[source] // frames * frames
         return first + (place % frames if place < whole else int(rng.integers(frames)))
 
+    def draw_weights(self) -> Float64[np.ndarray, "n"]:
+        """How often each key is drawn, on average, where the mean over keys is 1."""
+        drawn = [
+            np.full(len(frames), count / len(frames)) if chances is None else count * chances
+            for frames, count, chances in zip(self.chosen, self.slots, self._chances, strict=True)
+        ]
+        return np.concatenate(drawn) * (len(self.keys) / len(self))
+
     @cached_property
     def _chances(self) -> list[Float64[np.ndarray, "n"] | None]:
         return [

@@ -29,7 +29,7 @@ from ssc_eval.inference import evaluate_network, predict, predicted, tally_netwo
 from ssc_eval.losses import monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
-from ssc_eval.prior import location_counts, location_logits
+from ssc_eval.prior import drawn_location_logits
 from ssc_eval.samples import SampleConfig, Source, SscDataset
 from ssc_eval.weights import load_ssc, save_ssc
 
@@ -71,9 +71,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
     if config.start is not None:
         load_model(config.start, model)
     if config.network.location_prior:
-        labels = (dataset.labels(number) for number in range(len(dataset.keys)))
-        where = location_counts(labels, len(dataset.taxonomy.classes))
-        model.location.copy_(torch.from_numpy(location_logits(where)))
+        model.location.copy_(torch.from_numpy(drawn_location_logits(dataset)))
     counts = dataset.class_voxels()
     about = {
         "sources": _described(dataset),

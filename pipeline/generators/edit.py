@@ -190,12 +190,19 @@ def tile(
     return scene if start is None else replace(scene, provenance={**scene.provenance, "start": dict(start.provenance)})
 
 
-def tile_all(generator: Generator, grid: VoxelGrid, seeds: Sequence[int], overlap_m: float) -> list[Scene]:
-    """A tiled scene a seed, each as `tile` makes it, in few calls of the generator. Raises InputError."""
-    _require_fit(generator, grid, None)
+def tile_all(
+    generator: Generator, grid: VoxelGrid, seeds: Sequence[int], overlap_m: float, starts: Sequence[Scene] | None = None
+) -> list[Scene]:
+    """A tiled scene a seed, each as `tile` makes it, in few calls of the generator. starts: one a seed, held as `start`
+    is. Raises InputError.
+    """
+    for start in [None] if starts is None else starts:
+        _require_fit(generator, grid, start)
+    blank = np.full(grid.shape, IGNORE, np.uint8)
+    pasted = [blank.copy() for _ in seeds] if starts is None else [_pasted(start, grid) for start in starts]
     overlap = overlap_voxels(generator.grid, overlap_m)
     windows = lay_windows(grid.shape[:2], generator.grid.shape[:2], overlap)
-    canvases = [_Canvas(np.full(grid.shape, IGNORE, np.uint8), windows, seed) for seed in seeds]
+    canvases = [_Canvas(labels, windows, seed) for labels, seed in zip(pasted, seeds, strict=True)]
     _fill(generator, canvases, _together(canvases))
     return [_tiled(generator, grid, canvas, overlap) for canvas in canvases]
 

@@ -2,10 +2,14 @@
 
 python -m tests.bench ssc_step                        small, on toy frames of its own
 python -m tests.bench.ssc_step published [FIELD=VALUE ...]      one step on whatever fits: a GPU, else the CPU
+
+On a CPU the published one wants much memory and many minutes: training.batch_size=1 and network.recompute=true are the
+first FIELD=VALUE to give; it isn't begun with less than 16 GiB free.
 """
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import tempfile
@@ -31,13 +35,16 @@ from tests.ssc_eval.toy_root import write_toy_root
 
 T = TypeVar("T")
 PARTS = ("sample", "2D network", "lifting", "3D network", "losses", "backward", "optimiser")
+GIB = 2.0**30
+FREE_GIB = 16  # that the published step wants on a CPU
 
 
 class Clock:
-    """Seconds a part: CPU time where the CPU works (others may be working too), the wall's on a GPU."""
+    """Seconds and peak memory a part: CPU time and the process's memory where the CPU works (others may be working
+    too), the wall's and allocated memory on a GPU. peaks: the most that was held during each part [GiB]."""
 
     def __init__(self, device: torch.device):
-        self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+        self.device, self.seconds, self.peaks = device, dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0.0)
 
     def now(self) -> float:
         if self.device.type == "cuda":
@@ -47,13 +54,36 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        self.forget()
         start = self.now()
         yield
         self.seconds[name] += self.now() - start
+        self.peaks[name] = self.peak()
+
+    def forget(self) -> None:
+        """Begin a new peak; where the system can't (not Linux), peaks only rise from part to part."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / GIB
+        with contextlib.suppress(OSError):
+            return _proc_gib("/proc/self/status", "VmHWM")
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def step(config: SscConfig, dataset: SscDataset, device: torch.device, repeats: int) -> dict[str, float]:
-    """The quickest of some steps after a first one, in parts [s]."""
+def _proc_gib(path: str, name: str) -> float:
+    """A figure of the system's, which are in KiB."""
+    line = next(line for line in Path(path).read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024 / GIB
+
+
+def step(config: SscConfig, dataset: SscDataset, device: torch.device, repeats: int) -> Clock:
+    """The quickest of some steps, in parts."""
     classes = len(dataset.taxonomy.classes)
     model = build(config.network, dataset.grid, classes, 0).to(device).train()
     lay_out(model)
@@ -79,9 +109,9 @@ def step(config: SscConfig, dataset: SscDataset, device: torch.device, repeats: 
         with clock.part("optimiser"):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        found.append(clock.seconds)
+        found.append(clock)
     print(f"  {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, loss {total.item():.2f}")
-    return min(found, key=lambda parts: sum(parts.values()))
+    return min(found, key=lambda clock: sum(clock.seconds.values()))
 
 
 def _loss(logits: Tensor, relations: Tensor | None, batch: dict[str, Tensor], weights: Tensor) -> Tensor:
@@ -103,22 +133,28 @@ def measured(name: str, changes: tuple[str, ...], repeats: int) -> None:
         dataset = SscDataset(config.sources, samples, 0, config.network)
         dataset[0]  # projections are computed once a calibration
         print(f"{name} {' '.join(changes)}: batch {training.batch_size}, {size[0]}x{size[1]}, {grid.shape}, {device}")
-        parts = step(config, dataset, device, repeats)
-    whole = sum(parts.values())
-    for part, seconds in parts.items():
-        print(f"  {part:12s} {seconds:8.3f} s  {seconds / whole:6.1%}")
-    print(f"  {'a step':12s} {whole:8.3f} s, {_peak(device)}")
+        found = step(config, dataset, device, repeats)
+    whole = sum(found.seconds.values())
+    for part, seconds in found.seconds.items():
+        print(f"  {part:12s} {seconds:8.3f} s  {seconds / whole:6.1%}  {found.peaks[part]:7.2f} GiB")
+    print(f"  {'a step':12s} {whole:8.3f} s          {max(found.peaks.values()):7.2f} GiB")
 
 
-def _peak(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB"
-    return f"peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+def _require_room(name: str) -> None:
+    """Raises SystemExit where the published step would push this machine into its swap."""
+    if name != "published" or torch.cuda.is_available() or not Path("/proc/meminfo").exists():
+        return
+    free = _proc_gib("/proc/meminfo", "MemAvailable")
+    if free < FREE_GIB:
+        raise SystemExit(
+            f"published: expected {FREE_GIB} GiB of free memory, found {free:.1f}; free some, or use a GPU"
+        )
 
 
 def main() -> None:
     torch.set_num_threads(1)
     name, *changes = sys.argv[1:] or ["small"]
+    _require_room(name)
     measured(name, tuple(changes), 1 if name == "published" else 5)
 
 

@@ -8,7 +8,8 @@ import pytest
 from flows.build import build_dataset
 from flows.generator_recipes import comp_d3pm_tiny
 from flows.inspect import verify_dataset
-from flows.recipes import BuildRecipe, GeneratorSource, GridConfig, ViewConfig, load_recipe, weights_digest
+from flows.recipes import BuildRecipe, GeneratorSource, GridConfig, load_recipe, weights_digest
+from flows.view_recipe import ViewConfig
 from pipeline.datasets.semantic_kitti import open_root, read_frame
 from pipeline.generators.comp_d3pm import CompD3PM
 from pipeline.scene.errors import InputError

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from flows import ssc_protocol_cli
 from flows.ssc_protocol_data import datasets
-from flows.ssc_protocol_recipes import PROTOCOL_RECIPES, PUBLISHED_STEPS, protocol_recipe
+from flows.ssc_protocol_recipes import ANY, PROTOCOL_RECIPES, PUBLISHED_STEPS, protocol_recipe
 from flows.ssc_protocols import Matrix, folder_of, read_cell, read_matrix, run_protocols, waves
+from flows.ssc_recipes import small
 from pipeline.learning.checkpoint import load_part
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -228,6 +229,16 @@ def test_cells_are_listed(real: Path, made: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_variants_are_listed_and_bad_ones_refused(real: Path, made: Path, tmp_path: Path) -> None:
+    other = write_toy_root(tmp_path / "other", {"00": 3}, {"train": ["00"]}, seed=5)
+    words = command(real, made, tmp_path / "out", "--variant", f"far={other}")
+    code, out, _ = run(*words, "--list", "--only", "switches/*far*")
+    assert (code, out.splitlines()) == (0, ["switches/synthetic_far/0"])
+    for bad, message in ((other, "NAME=DIR"), (f"fa r={other}", "NAME=DIR"), (f"near={other}", "each dataset once")):
+        with pytest.raises(InputError, match=message):
+            run(*words, "--variant", str(bad))
+
+
 def test_recipes_are_whole() -> None:
     for name in PROTOCOL_RECIPES:
         recipe = protocol_recipe(name)
@@ -236,6 +247,7 @@ def test_recipes_are_whole() -> None:
     assert (published.training.steps, PUBLISHED_STEPS) == (28_755, 28_755)
     assert published.training.schedule.milestones == (19_170,)
     assert protocol_recipe("small", ("seeds=[4]",)).seeds == (4,)
+    assert protocol_recipe("small").norm_frames == small(ANY).norm_frames == 64
 
 
 def test_a_datasets_digest_is_of_its_files_not_its_place(real: Path, made: Path, tmp_path: Path) -> None:

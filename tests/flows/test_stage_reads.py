@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import pytest
 
 from flows.build import STAGES
-from flows.recipes import BuildRecipe, SplitSource, TownSource, ViewConfig
+from flows.recipes import BuildRecipe, SplitSource, TownSource
 from flows.shards import Plan, identity
+from flows.view_recipe import ViewConfig
 from tests.flows.street_root import write_street_root
 
 

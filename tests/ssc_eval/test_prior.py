@@ -87,3 +87,11 @@ def test_it_is_scored_like_a_network(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tally.of(IN_VIEW), seen)
     np.testing.assert_array_equal(tally.of(IN_VIEW) + tally.of(OUT_OF_VIEW), expected)
     assert tally.frames == 3
+
+
+def test_frames_count_by_their_weights() -> None:
+    frames = [np.full((1, 1, 2), k, np.uint8) for k in (1, 1, 2)]
+    plain, weighed = location_counts(frames, 3), location_counts(frames, 3, [0.5, 0.25, 3.0])
+    assert plain[:, 0, 0, 0].tolist() == [0, 2, 1]
+    assert weighed[:, 0, 0, 1].tolist() == [0, 0.75, 3.0]
+    np.testing.assert_array_equal(location_logits(location_counts(frames, 3, [1.0] * 3)), location_logits(plain))

@@ -198,3 +198,32 @@ def test_a_mixed_run_draws_real_frames_as_often_as_asked(tmp_path: Path) -> None
     config = planned(recipe(real_share=0.75), data, Run(real=0.5, synthetic=10)).config
     dataset = SscDataset(config.sources, SampleConfig(width_px=64, height_px=32), 0, config.network)
     assert dataset.slots.tolist() == [9, 3]  # of 2 + 10 slots
+
+
+def test_variants_stand_in_for_the_synthetic_datasets_at_as_many_frames() -> None:
+    more = MADE.model_copy(update={"root": Path("far"), "digest": "f", "frames": 90})
+    few = MADE.model_copy(update={"root": Path("few"), "digest": "w", "frames": 30, "accepted": 0})
+    data = Datasets(real=REAL, synthetic=(MADE,), variants={"far": more, "few": few})
+    found = {cell.name: cell for cell in cells(recipe(), data)}
+    assert list(found)[-4:] == [f"switches/synthetic_{name}/{seed}" for name in ("far", "few") for seed in (0, 1)]
+    runs = [found[f"switches/synthetic_{name}/1"].run for name in ("far", "few")]
+    (far,), (less,) = (planned(recipe(), data, run).config.sources for run in runs)
+    assert (far, less) == (Source(root=Path("far"), frames=40), Source(root=Path("few"), frames=30))
+    before, after = digests(recipe()), digests(recipe(), data)
+    assert before.items() <= after.items()
+    assert len({after[f"switches/synthetic_{name}/0"] for name in ("far", "few")} - set(before.values())) == 2
+    adapted = Run(synthetic=40, variant="far", switches=Switches(adapt=True))
+    assert adapted.parent == Run(synthetic=40, variant="far")
+    kept = {c.name: c.obstacle for c in cells(recipe(switches=Switches(accepted=True)), _accepted(data))}
+    assert kept["switches/synthetic_few,_accepted/0".replace(",_", "+")] == "no frame is marked by the structure check"
+
+
+def _accepted(data: Datasets) -> Datasets:
+    marked = MADE.model_copy(update={"accepted": 12, "accepted_root": Path("kept")})
+    return data.model_copy(update={"synthetic": (marked,)})
+
+
+def test_norms_are_settled_as_the_training_recipe_says() -> None:
+    plain, settled = recipe(), recipe(norm_frames=5)
+    assert planned(settled, DATA, Run(real=1.0)).config.norm_frames == 5
+    assert not set(digests(plain).values()) & {d for n, d in digests(settled).items() if "prior" not in n}

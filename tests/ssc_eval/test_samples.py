@@ -192,6 +192,16 @@ class TestMixing:
         got = both.class_voxels() / both.class_voxels().sum()
         assert np.allclose(got, 0.25 * shares[0] + 0.75 * shares[1])
 
+    def test_draw_weights_are_what_is_drawn(self, root: Path) -> None:
+        assert dataset(root).draw_weights().tolist() == [1.0] * 20
+        found = self.mixed(root, {"frames": 3, "weight": 3.0, "balanced": True}, {"split": "val", "weight": 1.0})
+        times = np.zeros(len(found.keys))
+        for epoch in range(800):
+            for slot in range(len(found)):
+                times[found.key_of(slot, seeded(0, "test", slot, epoch))] += 1
+        assert np.allclose(times / times.mean(), found.draw_weights(), atol=0.15)
+        assert found.draw_weights()[:3].sum() > found.draw_weights()[3:].sum()
+
     def test_another_grid_is_refused(self, root: Path, tmp_path: Path) -> None:
         grid = dataclasses.replace(GRID, voxel_size_m=0.2)
         other = write_toy_root(tmp_path / "fine", {"00": 1}, {"train": ["00"]}, grid=grid)

@@ -22,7 +22,7 @@ from ssc_eval.inference import evaluate_network, opened, predict, predicted, tal
 from ssc_eval.losses import monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, OUT_OF_VIEW
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoSceneConfig, build
-from ssc_eval.prior import location_counts, location_logits
+from ssc_eval.prior import drawn_location_logits, location_counts, location_logits
 from ssc_eval.samples import SampleConfig, Source, SscDataset
 from ssc_eval.training import SscConfig, overfit_frame, ssc_loss, train_ssc
 from ssc_eval.weights import load_ssc
@@ -251,6 +251,32 @@ def test_a_network_with_a_location_prior_begins_at_the_constant_prior(root: Path
     spread = (logits - torch.from_numpy(where)).flatten(1)
     assert float(spread.std(dim=1).max()) < 1e-4  # a bias a class beside it, no more
     assert spread.abs().max() < 1
+
+
+def test_a_location_prior_follows_the_sources_weights(root: Path) -> None:
+    network = NETWORK.model_copy(update={"location_prior": True})
+
+    def logits(*weights: float) -> np.ndarray:
+        sources = [Source(root=root, split=s, weight=w) for s, w in zip(("train", "val"), weights, strict=False)]
+        return drawn_location_logits(SscDataset(sources, SAMPLES, 0, network))
+
+    one, mostly_one, half = logits(1.0), logits(7.0, 1.0), logits(1.0, 1.0)
+    assert np.abs(mostly_one - one).mean() < np.abs(half - one).mean()
+
+
+def test_memory_and_precision_options_train(root: Path, tmp_path: Path) -> None:
+    """bf16, checkpointed gradients, an average, clipped gradients and synchronised norms (of one process), together."""
+    base = config(root, network=NETWORK.model_copy(update={"recompute": True, "location_prior": True}))
+    options = {"precision": "bf16", "ema_decay": 0.5, "clip_norm": 1.0, "sync_batch_norm": True}
+    whole = base.model_copy(update={"training": base.training.model_copy(update=options)})
+    weights = load_part(train_ssc(whole, tmp_path / "out"), "model")
+    assert {value.dtype for name, value in weights.items() if name.endswith("weight")} == {torch.float32}
+    assert all(np.isfinite(row["loss"]) for row in read_losses(tmp_path / "out"))
+    plain = base.model_copy(update={"training": base.training.model_copy(update={**options, "precision": "no"})})
+    exact = load_part(train_ssc(plain, tmp_path / "plain"), "model")
+    name = "volume.head.first.weight"
+    assert not torch.equal(weights[name], exact[name])
+    assert torch.allclose(weights[name], exact[name], atol=2e-2)
 
 
 def test_one_frame_is_learnt_by_heart(root: Path) -> None:
