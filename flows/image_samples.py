@@ -30,10 +30,10 @@ from pipeline.images.prompts import Prompt, prompt
 from pipeline.images.synthesis import Request, Synthesizer, reconstruct, scene_requests
 from pipeline.images.validation import row, write_png
 from pipeline.scene.errors import InputError
-from pipeline.scene.files import require_empty, write_json
+from pipeline.scene.files import atomic_folder, require_empty, write_json
 from pipeline.scene.records import View
 
-TABLE, ROWS = "samples.json", 16
+TABLE, ROWS_NAME, ROWS = "samples.json", "rows.png", 16
 Image = UInt8[np.ndarray, "h w 3"]
 
 
@@ -82,14 +82,28 @@ def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> Samp
 def sample_images(
     recipe: SamplesRecipe, out: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Path:
-    """Draw and write; the picture of rows. progress(done, total): of frames. Raises InputError, where it can before
-    drawing."""
+    """Draw and write, the folder whole or not at all; the picture of rows. progress(done, total): of frames.
+
+    Raises InputError, where it can before drawing.
+    """
     require_empty(out)
     frames = ImagePairs(recipe.source, recipe.pairs)
     size = (recipe.pairs.width_px, recipe.pairs.height_px)
     channels = conditioning_channels(recipe.pairs.control)
     pipeline = load_pipeline(recipe.weights, recipe.controlnet, conditioning_channels=channels, size=size)
     synthesizer = Synthesizer(pipeline, recipe.synthesis)
+    with atomic_folder(out) as folder:
+        _write(recipe, frames, synthesizer, folder, progress)
+    return Path(out) / ROWS_NAME
+
+
+def _write(
+    recipe: SamplesRecipe,
+    frames: ImagePairs,
+    synthesizer: Synthesizer,
+    out: Path,
+    progress: Callable[[int, int], None],
+) -> None:
     table: dict[str, Any] = {}
     rows: list[Image] = []
     chosen, group = evenly(len(frames), recipe.frames), recipe.synthesis.batch_size
@@ -99,7 +113,7 @@ def sample_images(
         together = _draw(recipe, frames, synthesizer, dict(zip(indices, views, strict=True)))
         for index, view, drawn in zip(indices, views, together, strict=True):
             name, photograph = "_".join(frames.frames[index]), frames.photograph(index)
-            _write_condition(out, name, view, photograph, reconstruct(pipeline, photograph))
+            _write_condition(out, name, view, photograph, reconstruct(synthesizer.pipeline, photograph))
             for k, (image, told) in enumerate(drawn):
                 write_png(out / "images" / f"{name}_{k}.png", image)
                 table[f"{name}_{k}"] = told
@@ -109,8 +123,7 @@ def sample_images(
     write_json(
         out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
     )
-    write_png(out / "rows.png", np.concatenate(rows))
-    return out / "rows.png"
+    write_png(out / ROWS_NAME, np.concatenate(rows))
 
 
 def evenly(length: int, count: int | None) -> list[int]:
