@@ -54,7 +54,7 @@ def small() -> BaseRecipe:
             control_channels=(8, 16, 32, 64),  # the paper's would take half of all time
         ),
         vae=VaeTraining(train=vae, colour_weight=2.0, crop_px=(64, 32)),
-        control=ControlTraining(train=control),
+        control=ControlTraining(train=control, time_power=2.0),
         half=True,
     )
 

@@ -1,6 +1,6 @@
 """Stage 2: the ControlNet, with the UNet and the text encoder (the small pipeline) or alone on a frozen base.
 
-    z = s E(x), z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform
+    z = s E(x), z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t = T (1 - u^n), u uniform
     loss = w(t) |f(z_t, t, prompt, control) - target|^2,  target: eps, or the velocity
     v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z
     w(t) = min(SNR, gamma) / SNR for eps, / (SNR + 1) for v;  SNR = alpha_bar_t / (1 - alpha_bar_t)
@@ -47,6 +47,8 @@ class ControlTraining(BaseModel):
     snr_gamma: Annotated[float, Field(gt=0)] | None = (
         None  # 5 for a base that predicts noise; None: all t weigh the same
     )
+    # n, 1: uniform; above, more of the noisiest steps, which lay an image out, by the condition or else by the noise
+    time_power: Annotated[float, Field(ge=1)] = 1.0
     mirror: bool = True  # every other pair left to right
     keep_latents: bool = True  # encode each image once, in memory: 4 bytes * 2 * latent channels / f^2 a pixel
     gradient_checkpointing: bool = False  # less memory, a third more time
@@ -164,7 +166,7 @@ class _Task:
         """The weighted squared error, a mean over samples."""
         latent = self._latent(model, batch, noise)  # (b, c, i, j)
         size, device = len(latent), latent.device
-        t = torch.randint(len(self.alpha_bar), (size,), generator=noise, device=device)
+        t = self._times(torch.rand(size, generator=noise, device=device, dtype=torch.float64))
         dropped = torch.rand(size, generator=noise, device=device) < self.config.prompt_dropout
         tokens = torch.where(dropped[:, None], self.no_prompt.to(device), batch["tokens"])
         eps = torch.randn(latent.shape, generator=noise, device=device)
@@ -173,6 +175,10 @@ class _Task:
         target = signal.sqrt().float() * eps - (1 - signal).sqrt().float() * latent if self.velocity else eps
         errors = (model(noisy, t, tokens, batch["control"]).float() - target).square().mean(dim=(1, 2, 3))  # (b,)
         return (self._weight(signal.flatten()) * errors).mean(), {"squared_error": errors.mean()}
+
+    def _times(self, uniform: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
+        last = len(self.alpha_bar) - 1
+        return ((last + 1) * (1 - uniform**self.config.time_power)).long().clamp(max=last)
 
     def _weight(self, signal: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
         if self.config.snr_gamma is None:

@@ -19,7 +19,7 @@ from pipeline.images.autoencoder import (
 )
 from pipeline.images.base import BaseConfig, new_pipeline
 from pipeline.images.config import SynthesisConfig
-from pipeline.images.controlnet import ControlTraining, train_control
+from pipeline.images.controlnet import ControlTraining, _Task, train_control
 from pipeline.images.latents import means
 from pipeline.images.pairs import Images, Pairs
 from pipeline.learning.config import TrainConfig
@@ -148,6 +148,19 @@ def test_joint_training_learns_and_moves_all_but_the_vae(tmp_path) -> None:
         assert not torch.equal(before[name], after[name])
     assert not same(weights(pipeline, "text_encoder"), before)
     assert same(weights(pipeline, "vae"), before)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.5])
+def test_the_noisiest_steps_come_as_often_as_said(power) -> None:
+    task = _Task(tiny(), control(1, time_power=power))
+    draws = torch.Generator().manual_seed(4)
+    times = task._times(torch.rand(40_000, generator=draws, dtype=torch.float64))
+    last = len(task.alpha_bar)
+    edges = np.linspace(0, last, 11)  # P(t >= k) = (1 - k / T)^(1/n)
+    expected = -np.diff((1 - edges / last) ** (1 / power)) * len(times)
+    counts = np.histogram(times.numpy(), bins=edges)[0]
+    assert chisquare(counts, expected).pvalue > 0.001
+    assert int(task._times(torch.zeros(1, dtype=torch.float64))) == last - 1
 
 
 def test_alone_on_a_frozen_base_only_the_controlnet_moves(tmp_path) -> None:
