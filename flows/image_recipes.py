@@ -39,11 +39,11 @@ class ControlRecipe(Config):
 
 
 def small() -> BaseRecipe:
-    """384x128, 7 M weights, for one core: some 50 minutes. Photographs of a street in hundreds, not thousands."""
+    """384x128, 8 M weights, for one core: some two hours. Photographs of a street in hundreds, not thousands."""
     cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
     saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.998}
     vae = TrainConfig(steps=6000, batch_size=8, learning_rate=2e-3, **cosine, **saved)
-    control = TrainConfig(steps=3000, batch_size=4, learning_rate=1e-3, validate_every=500, **cosine, **saved)
+    control = TrainConfig(steps=9000, batch_size=4, learning_rate=1e-3, validate_every=1000, **cosine, **saved)
     return BaseRecipe(
         pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN),
         networks=BaseConfig(
