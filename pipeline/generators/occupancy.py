@@ -131,8 +131,8 @@ class OctreeDiT(nn.Module):
     ) -> Float[Tensor, "c k"]:
         """Logits of each token's pattern; a position of 0, which only fills a row up, has level 0."""
         edge = (positions[:, 0] & -positions[:, 0]).clamp_min(1)
-        extra = self.level(edge.float().log2().long())
-        return self.network(tokens, positions, lengths, extra=extra, chosen=chosen)
+        extra, cells = self.level(edge.float().log2().long()), positions // (2 * edge[:, None])
+        return self.network(tokens, positions, lengths, extra=extra, cells=cells, chosen=chosen)
 
 
 @dataclass(frozen=True, eq=False)
