@@ -7,7 +7,8 @@ conditioned on exactly and never change, which is completion, recolouring and in
 Deviations: sequences are packed, not padded; any taxonomy; a map of more than max_tokens voxels is generated in
 overlapping windows, each the voxels nearest to one that is still to come, conditioned on what is known of them; larger
 training scenes are cut to such windows. The network is told no time, as p(x_0 | z_t) needs none. Past the paper, a
-generator of maps may be trained and saved with it (`occupancy`), so that scenes are made from nothing.
+generator of maps may be trained and saved with it (`occupancy`), so that scenes are made from nothing, and tokens may be
+told what stands around them (`network.reach`).
 """
 
 from __future__ import annotations
