@@ -70,7 +70,7 @@ def craft_latent() -> LatentConfig:
     return LatentConfig(
         grid=CRAFT_GRID,
         taxonomy="minecraft",
-        autoencoder=VQConfig(width=32, loss_share=0.25, training=_training()),
+        autoencoder=VQConfig(width=32, loss_share=0.1, training=_training()),
         prior=StageConfig(width=64, depth=2, training=_training()),
         sampling=SamplingConfig(steps=100, batch=8, threads=1),
     )
@@ -88,7 +88,7 @@ def street_latent() -> LatentConfig:
 
 def craft_dit3d() -> DiT3DConfig:
     """DiT-3D's baseline on houses: diffusion of the whole grid, air and all, tokens of 4^3 voxels."""
-    stage = StageConfig(width=64, depth=3, patch=4, loss_share=0.25, training=_training())
+    stage = StageConfig(width=64, depth=3, patch=4, loss_share=0.05, training=_training())
     return DiT3DConfig(diffusion=stage, sampling=SamplingConfig(steps=50, batch=8, threads=1))
 
 
