@@ -195,7 +195,7 @@ def houses() -> ScaffoldConfig:
     return ScaffoldConfig(
         network=DiTConfig(width=128, depth=4, heads=4, reach=2),
         training=training.model_copy(update={"steps": 1500, "batch_size": 4}),
-        sampling=ScaffoldSampling(sampler="confidence", steps=64, batch=1, threads=1),
+        sampling=ScaffoldSampling(sampler="confidence", chance=8, steps=256, batch=1, threads=1),
         occupancy=maps,
     )
 

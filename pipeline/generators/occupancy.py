@@ -73,6 +73,9 @@ class MapConfig(Protocol):
     def shift(self) -> bool: ...
 
     @property
+    def all_hidden(self) -> float: ...
+
+    @property
     def seed(self) -> int: ...
 
 
@@ -186,7 +189,7 @@ class Occupancy:
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The bound [nats a cell] at antithetic times; scalar ce, the mean over masked cells."""
         x_0, lengths = batch["classes"], batch["lengths"]
-        t = masked.antithetic_times(len(lengths), generator)
+        t = masked.with_all_hidden(masked.antithetic_times(len(lengths), generator), self.of.all_hidden, generator)
         t = t.repeat_interleave(torch.tensor(lengths, device=t.device))
         uniforms = torch.rand(len(x_0), generator=generator, dtype=torch.float64, device=x_0.device)
         z = masked.mask_tokens(x_0, t, uniforms, self.config.eps)
