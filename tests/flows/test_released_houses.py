@@ -1,4 +1,4 @@
-"""The released generator of houses: it loads, it is small, and a house that it draws from nothing has a house's parts."""
+"""The released generator of houses: it loads, it is small, and what it draws from nothing has the parts of a house."""
 
 from pathlib import Path
 
