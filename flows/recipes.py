@@ -380,12 +380,15 @@ def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
         raise InputError(f"recipe field {where}", first["msg"], repr(first["input"])) from None
 
 
+# Fields that a dump leaves out where they have their default, each with a field of the same table.
+_UNLISTED = dict.fromkeys(UNLISTED, "learning_rate") | {"reach": "heads", "chance": "order", "all_hidden": "max_tokens"}
+
+
 def _assign(table: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for parent in parents:
         table = table.get(parent) if isinstance(table, dict) else None  # type: ignore[assignment]
-    unlisted = last in UNLISTED and isinstance(table, dict) and "learning_rate" in table  # in a TrainConfig's table
-    if not isinstance(table, dict) or not (last in table or unlisted):
+    if not isinstance(table, dict) or not (last in table or _UNLISTED.get(last) in table):
         raise InputError("--set", "a field of the recipe", repr(path), "see `occfactory recipes NAME`")
     table[last] = value
 

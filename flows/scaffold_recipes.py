@@ -21,16 +21,16 @@ from pipeline.generators.vqvae import VQConfig
 from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.scene.grid import COMPARISON_GRID, VoxelGrid
 
-STEPS = 3000
+STEPS = 700
 TINY_CRAFT_GRID = VoxelGrid((16, 16, 16), 1.0, (0.0, 0.0, 0.0))
 
 
 def _training() -> TrainConfig:
-    """What all have in common: batches of 8, a constant rate, averaged weights: a run may be lengthened."""
+    """What all have in common: batches of 4, a constant rate, averaged weights: a run may be lengthened."""
     return TrainConfig(
         steps=STEPS,
-        batch_size=8,
-        learning_rate=1e-3,
+        batch_size=4,
+        learning_rate=2e-3,
         schedule=Schedule(warmup_steps=100),
         clip_norm=1.0,
         ema_decay=0.999,
@@ -41,13 +41,14 @@ def _training() -> TrainConfig:
 
 
 def _network() -> DiTConfig:
-    return DiTConfig(width=192, depth=4, heads=6)
+    return DiTConfig(width=128, depth=4, heads=4)
 
 
 def craft_scaffold() -> ScaffoldConfig:
-    """Scaffold Diffusion on houses of 32^3, 2.9 M weights: what its baselines are held against."""
+    """Scaffold Diffusion on houses of 32^3, 1.3 M weights: what its baselines are held against."""
+    # One house at a time: those of other lengths can't share a batch, and a core gains nothing from larger ones.
     return ScaffoldConfig(
-        network=_network(), turn=True, training=_training(), sampling=ScaffoldSampling(steps=64, threads=1)
+        network=_network(), training=_training(), sampling=ScaffoldSampling(steps=64, batch=1, threads=1)
     )
 
 
@@ -60,7 +61,7 @@ def craft_learned() -> ScaffoldConfig:
 def craft_autoregressive() -> AutoregressiveConfig:
     """The baseline that draws one class after the other, by the backbone of craft_scaffold."""
     return AutoregressiveConfig(
-        network=_network(), turn=True, training=_training(), sampling=AutoregressiveSampling(threads=1)
+        network=_network(), training=_training(), sampling=AutoregressiveSampling(bucket=256, threads=1)
     )
 
 
@@ -69,9 +70,8 @@ def craft_latent() -> LatentConfig:
     return LatentConfig(
         grid=CRAFT_GRID,
         taxonomy="minecraft",
-        autoencoder=VQConfig(loss_share=0.25, training=_training()),
-        prior=StageConfig(width=128, depth=2, training=_training()),
-        turn=True,
+        autoencoder=VQConfig(width=32, loss_share=0.1, training=_training()),
+        prior=StageConfig(width=64, depth=2, training=_training()),
         sampling=SamplingConfig(steps=100, batch=8, threads=1),
     )
 
@@ -88,8 +88,8 @@ def street_latent() -> LatentConfig:
 
 def craft_dit3d() -> DiT3DConfig:
     """DiT-3D's baseline on houses: diffusion of the whole grid, air and all, tokens of 4^3 voxels."""
-    stage = StageConfig(width=128, depth=3, patch=4, loss_share=0.25, training=_training())
-    return DiT3DConfig(diffusion=stage, turn=True, sampling=SamplingConfig(steps=50, batch=8, threads=1))
+    stage = StageConfig(width=64, depth=3, patch=4, loss_share=0.05, training=_training())
+    return DiT3DConfig(diffusion=stage, sampling=SamplingConfig(steps=50, batch=8, threads=1))
 
 
 def _tiny_training() -> TrainConfig:
@@ -124,7 +124,6 @@ def craft_autoregressive_tiny() -> AutoregressiveConfig:
     return AutoregressiveConfig(
         grid=TINY_CRAFT_GRID,
         network=_tiny_network(),
-        turn=True,
         training=_tiny_training(),
         sampling=AutoregressiveSampling(batch=4, bucket=16, threads=1),
     )

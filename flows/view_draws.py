@@ -45,11 +45,13 @@ def drawn_scenes(weights: Path, count: int, seed: int, shown: int, estimates: bo
 
     Raises InputError on weights of a method whose steps can't be watched.
     """
-    generator = with_batch(load_generator(weights), count)
+    generator = load_generator(weights)
     if isinstance(generator, Scaffold):
+        with_batch(generator, 1)  # they are drawn one by one
         return [_opened(generator, index, seed, shown) for index, seed in enumerate(scene_seeds(seed, range(count)))]
     if not isinstance(generator, CompD3PM | WholeScene):
         raise InputError(weights, "a generator of comp_d3pm, whole_scene or scaffold", type(generator).__name__)
+    with_batch(generator, count)
     stage = list(generator.stages.values())[-1]
     steps = Steps(stage, estimates)
     stage.watch = steps.see

@@ -4,12 +4,15 @@ Sequences of different lengths are packed one after the other, (N,) tokens in al
 within a sequence, exactly: by a call a sequence ("slices", one batched call where all are equally long), or by one
 compiled FlexAttention kernel with a block mask ("flex", on CUDA alone). A token is a class or MASK; what the
 network says of a token is the logits of its class. Positions are frozen 3D sin-cos codes of the voxel's index, a third
-of the channels an axis, or a learned table with a row a voxel (Scaffold Diffusion's ablation).
+of the channels an axis, or a learned table with a row a voxel (Scaffold Diffusion's ablation). Past the paper, a
+token's embedding may hold what the voxels around it are (`reach`): from codes alone, attention learns only late which
+tokens are neighbours.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.diffusion.bedit import frequencies, modulated, zero
 from pipeline.diffusion.masked import Denoise
+from pipeline.scene.errors import InputError
 
 Count = Annotated[int, Field(ge=1)]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v -> values, (N, heads, d / heads) each
@@ -35,6 +39,9 @@ class DiTConfig(BaseModel):
     depth: Count = 12  # blocks
     heads: Count = 12
     positions: Literal["sincos", "learned"] = "sincos"
+    # Voxels: how far along each axis a token is told its neighbours. 0 isn't written down, so that recipes keep the
+    # digests that they had before there was a choice.
+    reach: Annotated[int, Field(ge=0, le=3, exclude_if=lambda n: n == 0)] = 0
     attention: Literal["slices", "flex"] = "slices"
     bf16: bool = True  # blocks in bfloat16 where they run on a GPU; norms and the residual stream stay in float32
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
@@ -58,6 +65,9 @@ class DiT(nn.Module):
         width = config.width
         self.embedding = nn.Embedding(classes + 1, width)  # MASK first
         self.table = nn.Embedding(math.prod(places), width) if config.positions == "learned" else None
+        if causal and config.reach:
+            raise InputError("network.reach", "0 for a model of the next token", str(config.reach))
+        self.neighbours = Neighbours(classes, width, config.reach) if config.reach else None
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -72,17 +82,20 @@ class DiT(nn.Module):
         *,
         t: Float[Tensor, "b"] | None = None,
         extra: Float[Tensor, "n d"] | None = None,
+        cells: Int[Tensor, "n 3"] | None = None,
         chosen: Int64[Tensor, "c"] | None = None,
         attends: Sequence[Attend] | None = None,
     ) -> Float[Tensor, "c k"]:
         """Logits of each token's class. lengths: of the packed sequences, in order; their sum is N.
 
         t: a time a sequence, in any unit, None for a network that is told none; extra: added to the embedded tokens
-        (a condition); chosen: which tokens to give logits of, None for all; attends: each block's attention in place of
-        its own (one that remembers earlier tokens).
+        (a condition); cells: indices in which neighbours differ by 1, None: positions; chosen: which tokens to give
+        logits of, None for all; attends: each block's attention in place of its own (one that remembers earlier ones).
         """
         x = self.embedding(tokens + 1) + self.placed(positions)
         x = x if extra is None else x + extra
+        if self.neighbours is not None:
+            x = x + self.neighbours(tokens, positions if cells is None else cells, lengths)
         time = self.time(frequencies(torch.zeros(1, device=x.device) if t is None else t))
         if t is not None:
             time = time.repeat_interleave(torch.tensor(lengths, device=x.device), 0, output_size=len(tokens))
@@ -106,6 +119,42 @@ class DiT(nn.Module):
             return sincos(positions, self.config.width)
         _, y, z = self.places
         return self.table((positions[:, 0] * y + positions[:, 1]) * z + positions[:, 2])
+
+
+class Neighbours(nn.Module):
+    """forward(tokens, cells, lengths) -> a part of each token's embedding: what the cells around it are, by offset.
+
+    classes: K; reach: offsets go up to so many cells along each axis. An empty cell counts for 0.
+    """
+
+    def __init__(self, classes: int, width: int, reach: int):
+        super().__init__()
+        self.reach = reach
+        self.embedding = nn.Embedding(classes + 2, 8, padding_idx=0)  # empty, MASK, classes
+        self.join = nn.Linear(8 * ((2 * reach + 1) ** 3 - 1), width)
+
+    def forward(
+        self, tokens: Int64[Tensor, "n"], cells: Int[Tensor, "n 3"], lengths: Sequence[int]
+    ) -> Float[Tensor, "n d"]:
+        return self.join(self.embedding(around(tokens, cells, lengths, self.reach)).flatten(1))
+
+
+def around(
+    tokens: Int64[Tensor, "n"], cells: Int[Tensor, "n 3"], lengths: Sequence[int], reach: int
+) -> Int64[Tensor, "n m"]:
+    """What lies about each token's cell, its own left out, z fastest: 0 where its sequence has no token, 1 a hidden
+    one, else its class + 2."""
+    device = tokens.device
+    row = torch.arange(len(lengths), device=device)
+    row = row.repeat_interleave(torch.tensor(lengths, device=device), output_size=len(tokens))
+    _, y, z = edges = [int(n) + 1 + 2 * reach for n in cells.amax(0)]
+    volume = torch.zeros(len(lengths) * math.prod(edges), dtype=torch.int64, device=device)
+    i, j, k = (cells.long() + reach).unbind(1)
+    place = ((row * edges[0] + i) * y + j) * z + k
+    volume[place] = tokens + 2
+    offsets = [p for p in itertools.product(range(-reach, reach + 1), repeat=3) if any(p)]
+    steps = torch.tensor([(a * y + b) * z + c for a, b, c in offsets], device=device)
+    return volume[place[:, None] + steps]
 
 
 class Block(nn.Module):

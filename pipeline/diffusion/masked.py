@@ -47,6 +47,17 @@ def antithetic_times(
     return 1 - (1 - smallest) * place / rows
 
 
+def with_all_hidden(t: Float64[Tensor, "b"], share: float, generator: torch.Generator) -> Float64[Tensor, "b"]:
+    """The times, a share of them 1 in place of what they are: the network sees more of where draws begin.
+
+    What it ought to say of a z_t is the same at all times, so only how well it is learned where changes.
+    """
+    if not share:
+        return t
+    chosen = torch.rand(len(t), generator=generator, dtype=t.dtype, device=t.device) < share
+    return torch.where(chosen, 1.0, t)
+
+
 def mask_tokens(
     x_0: Int64[Tensor, "*n"], t: Float64[Tensor, "*n"], uniforms: Float64[Tensor, "*n"], eps: float = 1e-3
 ) -> Int64[Tensor, "*n"]:

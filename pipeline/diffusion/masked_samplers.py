@@ -92,19 +92,25 @@ def confidence_ordered(
     calls: int | None = None,
     *,
     by: Literal["probability", "margin", "entropy"] = "probability",
+    chance: int = 0,
     top_p: float = 1.0,
     watch: Watch | None = None,
 ) -> Int64[Tensor, "b l"]:
     """The likeliest class's probability, its lead over the second, or a low entropy says which tokens open next.
 
     calls: as in `first_hitting`. The order looks at distributions, not at classes drawn (as MaskGIT's does), so one
-    token a call still draws from the model's own joint distribution.
+    token a call still draws from the model's own joint distribution. But a network that has learned from tokens hidden
+    at random takes the surest ones, open before all others, for what the whole is like, and draws grow alike. chance:
+    so many tokens open before, one a call and in random order, and settle what kind of whole it is to be.
     """
     z, free = start, start == MASK
     uniforms = uniform_rows(streams, z.shape[1])
-    for first, end in _turns(free, calls):
+    drawn = uniform_rows(streams, z.shape[1]) if chance else None
+    early = [(torch.clamp(free.sum(1), max=i), torch.clamp(free.sum(1), max=i + 1)) for i in range(chance)]
+    for turn, (first, end) in enumerate([*early, *_turns(free, calls, chance)]):
         logits = denoise(z)
-        score = confidence(logits, by).masked_fill(z != MASK, -torch.inf)
+        score = confidence(logits, by) if drawn is None or turn >= chance else drawn
+        score = score.masked_fill(z != MASK, -torch.inf)
         ranks = score.argsort(dim=-1, descending=True, stable=True).argsort(-1)
         opens = (z == MASK) & (ranks < (end - first)[:, None])
         z = opened(z, logits, opens, uniforms, top_p)
@@ -175,9 +181,12 @@ def confidence(logits: Float[Tensor, "*n k"], by: str) -> Float[Tensor, "*n"]:
     return best[..., 0] - best[..., 1] if by == "margin" and p.shape[-1] > 1 else best[..., 0]
 
 
-def _turns(free: Bool[Tensor, "b l"], calls: int | None) -> list[tuple[Tensor, Tensor]]:
-    """How many of each row's free tokens are open before and after each call; one a call, or spread over `calls`."""
-    size = free.sum(1)
+def _turns(free: Bool[Tensor, "b l"], calls: int | None, before: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """How many of each row's free tokens are open before and after each call; one a call, or spread over `calls`.
+
+    before: so many are open already, and not counted.
+    """
+    size = (free.sum(1) - before).clamp_min(0)
     last = int(size.max()) if calls is None else calls
     after = [torch.clamp(size, max=i) if calls is None else size * i // last for i in range(last + 1)]
     return list(pairwise(after))

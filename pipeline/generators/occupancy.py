@@ -73,6 +73,9 @@ class MapConfig(Protocol):
     def shift(self) -> bool: ...
 
     @property
+    def all_hidden(self) -> float: ...
+
+    @property
     def seed(self) -> int: ...
 
 
@@ -131,8 +134,8 @@ class OctreeDiT(nn.Module):
     ) -> Float[Tensor, "c k"]:
         """Logits of each token's pattern; a position of 0, which only fills a row up, has level 0."""
         edge = (positions[:, 0] & -positions[:, 0]).clamp_min(1)
-        extra = self.level(edge.float().log2().long())
-        return self.network(tokens, positions, lengths, extra=extra, chosen=chosen)
+        extra, cells = self.level(edge.float().log2().long()), positions // (2 * edge[:, None])
+        return self.network(tokens, positions, lengths, extra=extra, cells=cells, chosen=chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +189,7 @@ class Occupancy:
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The bound [nats a cell] at antithetic times; scalar ce, the mean over masked cells."""
         x_0, lengths = batch["classes"], batch["lengths"]
-        t = masked.antithetic_times(len(lengths), generator)
+        t = masked.with_all_hidden(masked.antithetic_times(len(lengths), generator), self.of.all_hidden, generator)
         t = t.repeat_interleave(torch.tensor(lengths, device=t.device))
         uniforms = torch.rand(len(x_0), generator=generator, dtype=torch.float64, device=x_0.device)
         z = masked.mask_tokens(x_0, t, uniforms, self.config.eps)

@@ -7,7 +7,8 @@ conditioned on exactly and never change, which is completion, recolouring and in
 Deviations: sequences are packed, not padded; any taxonomy; a map of more than max_tokens voxels is generated in
 overlapping windows, each the voxels nearest to one that is still to come, conditioned on what is known of them; larger
 training scenes are cut to such windows. The network is told no time, as p(x_0 | z_t) needs none. Past the paper, a
-generator of maps may be trained and saved with it (`occupancy`), so that scenes are made from nothing.
+generator of maps may be trained and saved with it (`occupancy`), so that scenes are made from nothing, and tokens may
+be told what stands around them (`network.reach`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class ScaffoldConfig(BaseModel):
     steps: Count | None = None  # T of the discrete-time objective; None: continuous time
     turn: bool = False  # train on scenes turned by multiples of 90 degrees about the vertical, and mirrored
     shift: bool = False  # train on scenes moved to random places within the grid
+    # Share of training sequences at t = 1. Of hundreds of tokens all are hidden hardly ever else, and from there a draw
+    # begins: what kind of house it is to be. 0 is not written down; see DiTConfig.reach.
+    all_hidden: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
     occupancy: OccupancyConfig | None = None  # a generator of maps, trained beside it; None: maps are given
@@ -133,6 +137,7 @@ class Scaffold:
         """The bound [nats a token] at antithetic times; scalar ce, the mean over masked tokens."""
         x_0, lengths = batch["classes"], batch["lengths"]
         t = masked.antithetic_times(len(lengths), generator, steps=self.config.steps)
+        t = masked.with_all_hidden(t, self.config.all_hidden, generator)
         t = t.repeat_interleave(torch.tensor(lengths, device=t.device))
         uniforms = torch.rand(len(x_0), generator=generator, dtype=torch.float64, device=x_0.device)
         z = masked.mask_tokens(x_0, t, uniforms, self.config.eps)

@@ -32,6 +32,7 @@ class ScaffoldSampling(BaseModel):
     steps: Count | None = None  # None, of first_hitting and confidence: one token a call
     cached: bool = True  # the network runs only after a token has changed; samples are the same
     order: Literal["probability", "margin", "entropy"] = "probability"  # confidence: what opens first
+    chance: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0  # confidence: tokens opened at random before
     eta: Annotated[float, Field(ge=0, le=1)] = 0.1  # remasking: share of what may be hidden again
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: exact; else nucleus truncation
     bucket: Count = 64  # tokens: sequences of a batch are filled up to a multiple of this
@@ -60,7 +61,8 @@ class ScaffoldSampling(BaseModel):
         if self.sampler == "remasking":
             return masked_samplers.remasking(denoise, start, streams, self.steps or 1, eta=self.eta, **rest)
         if self.sampler == "confidence":
-            return masked_samplers.confidence_ordered(denoise, start, streams, self.steps, by=self.order, **rest)
+            rest |= {"by": self.order, "chance": self.chance}
+            return masked_samplers.confidence_ordered(denoise, start, streams, self.steps, **rest)
         return masked_samplers.first_hitting(denoise, start, streams, self.steps, **rest)
 
 

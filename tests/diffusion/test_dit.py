@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.diffusion.dit import DiT, DiTConfig, attention, denoiser, sincos
+from pipeline.diffusion.dit import DiT, DiTConfig, around, attention, denoiser, sincos
 from pipeline.diffusion.masked import MASK
+from pipeline.scene.errors import InputError
 
 K, PLACES, LENGTHS = 5, (6, 6, 6), [7, 3, 12, 1]
 
@@ -32,9 +33,9 @@ def test_a_new_network_says_nothing() -> None:
     assert (made(*sequences(), LENGTHS) == 0).all()
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_packed_sequences_do_not_see_each_other(causal: bool) -> None:
-    made, (tokens, positions) = network(causal=causal), sequences()
+@pytest.mark.parametrize(("causal", "reach"), [(False, 0), (True, 0), (False, 2)])
+def test_packed_sequences_do_not_see_each_other(causal: bool, reach: int) -> None:
+    made, (tokens, positions) = network(causal=causal, reach=reach), sequences()
     packed, first = made(tokens, positions, LENGTHS), 0
     for length in LENGTHS:
         part = slice(first, first + length)
@@ -135,3 +136,25 @@ def test_rows_are_filled_up_without_a_trace() -> None:
     assert found.shape == (2, 9, K)
     assert torch.allclose(found[0, :4], made(tokens[:4], positions[:4], [4]), atol=1e-5)
     assert torch.allclose(found[1], made(tokens[4:], positions[4:], [9]), atol=1e-5)
+
+
+def test_neighbours_are_those_of_the_same_sequence() -> None:
+    cells = torch.tensor([[0, 0, 0], [0, 0, 1], [3, 3, 3], [0, 0, 0], [0, 1, 2]])
+    found = around(torch.tensor([4, MASK, 0, 1, 2]), cells, [3, 2], 1)
+    assert found.shape == (5, 26)
+    up, down = 26 // 2, 26 // 2 - 1  # (0, 0, 1) and (0, 0, -1), the cell itself left out
+    assert found[0, up] == 1
+    assert found[1, down] == 4 + 2
+    assert [int((row > 0).sum()) for row in found] == [1, 1, 0, 0, 0]
+    assert int((around(torch.tensor([1, 2]), cells[3:], [2], 2) > 0).sum()) == 2
+
+
+def test_a_token_is_told_its_neighbours() -> None:
+    torch.manual_seed(0)
+    made = DiT(K, DiTConfig(width=24, depth=1, heads=2, reach=1), PLACES)
+    torch.nn.init.normal_(made.leave.weight)  # blocks still do nothing
+    cells = torch.tensor([[1, 1, 1], [1, 1, 2], [4, 4, 4]])
+    changed = made(torch.tensor([MASK, 1, MASK]), cells, [3]) != made(torch.tensor([MASK, 2, MASK]), cells, [3])
+    assert changed.any(-1).tolist() == [True, True, False]
+    with pytest.raises(InputError, match=r"network\.reach"):
+        network(causal=True, reach=1)

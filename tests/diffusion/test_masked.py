@@ -196,3 +196,11 @@ def test_interval_is_a_ratios() -> None:
 def test_a_likelihood_of_one_sequence_is_refused() -> None:
     with pytest.raises(InputError, match="two sequences"):
         masked.likelihood(np.ones((1, 4)), np.array([3]))
+
+
+def test_a_share_of_times_is_where_draws_begin() -> None:
+    t, stream = masked.antithetic_times(4000, torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    assert torch.equal(masked.with_all_hidden(t, 0.0, stream), t)
+    found = masked.with_all_hidden(t, 0.25, stream)
+    assert 900 < int((found == 1).sum()) < 1100
+    assert ((found == t) | (found == 1)).all()

@@ -89,10 +89,31 @@ def fast_bayes(z: torch.Tensor) -> torch.Tensor:
     return _table()[((z + 1) * torch.tensor([16, 4, 1])).sum(-1)]
 
 
-@pytest.mark.parametrize("by", ["probability", "margin", "entropy"])
-def test_confidence_order_with_a_token_a_call_keeps_the_joint_distribution(by: Any) -> None:
-    x = samplers.confidence_ordered(bayes, masks(3000), streams(3000), by=by)
+@pytest.mark.parametrize(("by", "chance"), [("probability", 0), ("margin", 0), ("entropy", 0), ("margin", 2)])
+def test_confidence_order_with_a_token_a_call_keeps_the_joint_distribution(by: Any, chance: int) -> None:
+    x = samplers.confidence_ordered(bayes, masks(3000), streams(3000), by=by, chance=chance)
     assert joint_p_value(x) > 1e-3
+
+
+@pytest.mark.parametrize("calls", [None, 4])
+def test_some_open_by_chance_before_the_surest_do(calls: int | None) -> None:
+    logits = torch.zeros(1, 20, 3)
+    logits[..., 0] = torch.linspace(0, 8, 20)  # the surest last
+    first: list[int] = []
+    for seed in range(40):
+        seen: list[torch.Tensor] = []
+        x = samplers.confidence_ordered(
+            lambda z: logits, masks(1, 20), streams(1, seed), calls, chance=3, watch=seen.append
+        )
+        hidden = [z[0] == MASK for z in seen]
+        assert (x != MASK).all()
+        assert [int(h.sum()) for h in hidden[:3]] == [19, 18, 17]
+        assert len(seen) == 3 + (17 if calls is None else calls)
+        rest = hidden[2].nonzero()[:, 0]
+        opened = hidden[2] & ~hidden[3]
+        assert opened.nonzero()[:, 0].tolist() == rest[-int(opened.sum()) :].tolist()
+        first.append(int((~hidden[0]).nonzero()[0, 0]))
+    assert len(set(first)) > 10
 
 
 @pytest.mark.parametrize(("eta", "rule"), [(0.4, "rescale"), (0.02, "cap")])
