@@ -101,7 +101,7 @@ def semantic_kitti() -> ControlRecipe:
 
 
 def small_control() -> ControlRecipe:
-    """A ControlNet alone at 384x128, for a pipeline that `small` or its like trained: one core, minutes."""
+    """A ControlNet alone at 384x128, for a pipeline that `small` or its like trained: one core, some two hours."""
     base = small()
     return ControlRecipe(pairs=base.pairs, control=base.control.model_copy(update={"learn": "controlnet"}), half=True)
 

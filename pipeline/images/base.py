@@ -36,10 +36,11 @@ PAD, START, UNKNOWN, END = "[pad]", "[start]", "[unknown]", "[end]"  # ids 0..3;
 
 
 class BaseConfig(BaseModel):
-    """Sizes of the small pipeline's networks. Channels are those of each level, finest first."""
+    """Sizes of the small pipeline's networks. The UNet's channels are those of each level, finest first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    vae_blocks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2)]  # the decoder's, coarsest
+    # residual blocks of the decoder's levels, coarsest first
+    vae_blocks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2)]
     vae_width: Size = 32  # the decoder's channels; the image is doubled between levels
     latent_channels: Size = 4
     unet_channels: tuple[Size, ...]  # the latent is halved between levels; the ControlNet has the same
