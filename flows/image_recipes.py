@@ -43,7 +43,7 @@ def small() -> BaseRecipe:
     cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
     saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.998}
     vae = TrainConfig(steps=6000, batch_size=8, learning_rate=2e-3, **cosine, **saved)
-    control = TrainConfig(steps=9000, batch_size=4, learning_rate=1e-3, validate_every=1000, **cosine, **saved)
+    control = TrainConfig(steps=5500, batch_size=4, learning_rate=1e-3, validate_every=500, **cosine, **saved)
     return BaseRecipe(
         pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN),
         networks=BaseConfig(

@@ -16,10 +16,12 @@ from flows.image_recipes import BaseRecipe, ControlRecipe
 from flows.recipes import SplitSource
 from pipeline.images.autoencoder import train_vae
 from pipeline.images.base import new_pipeline, save_controlnet, save_pipeline
+from pipeline.images.condition import show_condition
 from pipeline.images.config import conditioning_channels
 from pipeline.images.controlnet import train_control
 from pipeline.images.critic import Critic, feature_maps
 from pipeline.images.loading import check_multiple, find_pipeline, load_pipeline, source_digest
+from pipeline.images.pairs import Pairs
 from pipeline.images.prompts import vocabulary
 from pipeline.images.synthesis import size_multiple
 from pipeline.learning.checkpoint import read_card
@@ -44,6 +46,7 @@ def train_base(
     maps, known = _features(features, recipe)
     digest = train.digest()
     train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=digest_of([digest, known]))
+    show_condition(pipeline.controlnet, Pairs(train, pipeline, mirror=False), recipe.networks.seed)
     train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
     _halve(pipeline, recipe)
     folder = Path(out) / "weights"
