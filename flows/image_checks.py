@@ -12,9 +12,12 @@ from typing import Any
 
 from flows.recipes import BuildRecipe, ControlNetImages
 from flows.sources import source_taxonomy
+from flows.viewing import cameras_of
+from pipeline.scene.errors import InputError
 from pipeline.scene.files import write_json
 
 STATISTICS = "image_statistics.json"
+MAX_SIZE_DIFFERENCE = 0.1  # of a camera's size from the critic's; KITTI's own differ by 2 %
 
 
 def check_images(recipe: BuildRecipe) -> None:
@@ -24,6 +27,20 @@ def check_images(recipe: BuildRecipe) -> None:
     from flows.image_weights import check_weights
 
     check_weights(recipe.images, source_taxonomy(recipe))
+    if recipe.images.critic is not None:
+        _check_judged_size(recipe, recipe.images.critic)
+
+
+def _check_judged_size(recipe: BuildRecipe, critic: Path) -> None:
+    """A critic's thresholds hold for images about as large as the photographs they come from. Raises InputError."""
+    from flows.image_judge import judge_size
+
+    height, width = judge_size(critic)
+    for name, camera in cameras_of(recipe, 0).items():
+        if max(abs(camera.width_px / width - 1), abs(camera.height_px / height - 1)) > MAX_SIZE_DIFFERENCE:
+            found = f"{camera.width_px} x {camera.height_px}"
+            remedy = "set views.width_px and views.height_px, or train a critic at this size"
+            raise InputError(f"camera {name}", f"about {width} x {height} px, as {critic} was trained", found, remedy)
 
 
 def write_image_statistics(out: Path, provenances: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -145,7 +145,7 @@ def test_my_own_classes(inside: Path) -> None:
 
 def test_my_own_controlnet(inside: Path) -> None:
     toy = toy_images()
-    size = ("--width", "32", "--height", "16")
+    size = ("--width", "40", "--height", "20")
     tiny = ("--recipe", "tiny", "--set", "control.train.steps=2", "--set", "control.train.validate_every=2")
     fields = ("samples=2", "images.synthesis.steps=2", "images.redraws=1", "images.rejected=keep", "gallery_samples=1")
     smaller: Smaller = {

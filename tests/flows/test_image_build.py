@@ -182,6 +182,7 @@ def test_fields_follow_the_weights():
         (("images.weights=/nowhere",), "model_index.json"),
         (("images.critic=/nowhere",), "train-critic"),
         (("images.kind=photograph",), "images.kind render, or controlnet"),
+        (("views.calibrated=false", "views.width_px=80", "views.height_px=40"), "about 40 x 20 px, as"),
         (('images.control.parts=["rgb", "edges", "inverse_depth", "metric_depth"]',), "6 control channels, found 5"),
         (("images.prompt.words=none",), "prompts/none.toml"),
         (("images.weights_digest=aa",), "expected the recipe's weights, aa"),

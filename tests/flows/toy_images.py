@@ -11,7 +11,7 @@ from flows.image_training import train_base
 from pipeline.images.config import FidelityConfig
 from tests.flows.street_root import write_street_root
 
-SIZE = (32, 16)
+SIZE = (40, 20)  # of the root's photographs
 STEPS = ("vae.train.steps=8", "control.train.steps=6", "control.train.validate_every=3")
 
 
