@@ -6,6 +6,7 @@ from. Renders are kept on disk, each under the digest of what it was made from: 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import zipfile
@@ -20,8 +21,9 @@ from flows.recipes import Config, SplitSource
 from flows.sources import open_source, split_frames
 from flows.viewing import has_image, own_camera
 from pipeline.datasets.semantic_kitti import image_path, read_frame_image
-from pipeline.images.conditioning import control_image
+from pipeline.images.conditioning import control_image, regions
 from pipeline.images.config import ControlConfig
+from pipeline.images.palettes import Palettes, mean_colours, whole_palettes
 from pipeline.images.prompts import PromptConfig, prompt
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
@@ -73,6 +75,14 @@ class ImagePairs:
         """Of the labels."""
         return self.root.taxonomy
 
+    @functools.cached_property
+    def palettes(self) -> Palettes:
+        """Of all photographs; reads them all. Raises InputError."""
+        names, control = self.taxonomy.classes, self.config.control
+        places = (regions(self.view(index), control, len(names)) for index in range(len(self)))
+        measured = (mean_colours(place, self.photograph(k), len(names) + 1) for k, place in enumerate(places))
+        return whole_palettes(names, measured)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A pair with the prompt of its own seed, never dropped. Raises InputError."""
         whole = self.config.prompt.model_copy(update={"dropout": 0.0})
@@ -96,7 +106,8 @@ class ImagePairs:
         if index in self.kept:
             return self.kept[index]
         view = self.view(index)
-        made = view, control_image(view, self.config.control)
+        palette = self.palettes.colours[index] if "palette" in self.config.control.parts else None
+        made = view, control_image(view, self.config.control, palette)
         size = sum(array.nbytes for array in (view.rgb, view.depth, view.semantics, view.normals, made[1]))
         if self._keeps(len(self.kept), size):
             self.kept[index] = made
@@ -158,6 +169,13 @@ class ImagePairs:
         grid = [list(self.root.grid.shape), self.root.grid.voxel_size_m, list(self.root.grid.origin_m)]
         pose = [camera.K.tolist(), camera.camera_from_world.tolist(), camera.width_px, camera.height_px]
         return digest_of([RENDER_VERSION, files, grid, pose, [list(color) for color in self.taxonomy.colors]])
+
+    def photographs_digest(self) -> str:
+        """SHA-256 of every frame's photograph and of how it is fitted: what an autoencoder learned from."""
+        found = hashlib.sha256(f"{self.config.width_px} {self.config.height_px} {self.config.fit}".encode())
+        for key in self.frames:
+            found.update(f"{key} {sha256_file(image_path(self.root, *key))}".encode())
+        return found.hexdigest()
 
     def digest(self) -> str:
         """SHA-256 of the config and of every frame's labels, camera and photograph: what a run learned from."""

@@ -11,12 +11,14 @@ from flows.image_pairs import PairsConfig
 from flows.recipes import AnyModel, Config, apply_changes, validated
 from pipeline.images.autoencoder import VaeTraining
 from pipeline.images.base import TINY, BaseConfig
-from pipeline.images.config import SynthesisConfig
+from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.controlnet import ControlTraining
 from pipeline.images.prompts import PromptConfig
 from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.scene.errors import InputError
 
+COLOURED = ControlConfig(parts=("rgb", "inverse_depth", "edges", "palette"))  # few photographs tell of colours what
+# words could not: the light of one of them
 PLAIN = PromptConfig(negative=False)  # what a pipeline of few words learns: with no text against it, guidance has ""
 
 
@@ -43,9 +45,9 @@ def small() -> BaseRecipe:
     cosine = {"schedule": Schedule(kind="cosine", warmup_steps=20, floor=0.02), "clip_norm": 1.0, "torch_threads": 1}
     saved = {"checkpoint_every": 100, "keep": 1, "log_every": 20, "ema_decay": 0.998}
     vae = TrainConfig(steps=6000, batch_size=8, learning_rate=2e-3, **cosine, **saved)
-    control = TrainConfig(steps=5500, batch_size=4, learning_rate=1e-3, validate_every=500, **cosine, **saved)
+    control = TrainConfig(steps=4800, batch_size=4, learning_rate=1e-3, validate_every=600, **cosine, **saved)
     return BaseRecipe(
-        pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN),
+        pairs=PairsConfig(width_px=384, height_px=128, prompt=PLAIN, control=COLOURED),
         networks=BaseConfig(
             vae_blocks=(2, 2, 0),
             latent_channels=8,
@@ -63,7 +65,7 @@ def tiny() -> BaseRecipe:
     """32x16 in seconds, for tests: what it learns is of no use."""
     training = _seconds(steps=20)
     return BaseRecipe(
-        pairs=PairsConfig(width_px=32, height_px=16, prompt=PLAIN),
+        pairs=PairsConfig(width_px=32, height_px=16, prompt=PLAIN, control=COLOURED),
         networks=TINY,
         vae=VaeTraining(train=training),
         control=ControlTraining(train=training, pictures=2, synthesis=SynthesisConfig(steps=2, device="cpu")),

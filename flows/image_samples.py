@@ -8,6 +8,7 @@ OUT/rows.png                      the first frames: condition, images, photograp
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import Field
 
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.image_weights import pipeline_digest
+from flows.image_weights import control_palettes, pipeline_digest
 from flows.recipes import Config, SplitSource, validated
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_depth, write_label_image
 from pipeline.images.base import read_card
 from pipeline.images.conditioning import control_image
 from pipeline.images.config import SynthesisConfig, conditioning_channels
-from pipeline.images.loading import load_pipeline
+from pipeline.images.loading import find_pipeline, load_pipeline
+from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import Prompt, prompt
 from pipeline.images.synthesis import Request, Synthesizer, reconstruct, scene_requests
 from pipeline.images.validation import row, write_png
@@ -91,34 +93,61 @@ def sample_images(
     size = (recipe.pairs.width_px, recipe.pairs.height_px)
     channels = conditioning_channels(recipe.pairs.control)
     pipeline = load_pipeline(recipe.weights, recipe.controlnet, conditioning_channels=channels, size=size)
-    synthesizer = Synthesizer(pipeline, recipe.synthesis)
+    source = find_pipeline(recipe.weights, recipe.controlnet)
+    palettes = control_palettes(recipe.pairs.control, source, frames.taxonomy)
+    artist = _Artist(recipe, frames, Synthesizer(pipeline, recipe.synthesis), palettes)
     with atomic_folder(out) as folder:
-        _write(recipe, frames, synthesizer, folder, progress)
+        _write(artist, folder, progress)
     return Path(out) / ROWS_NAME
 
 
-def _write(
-    recipe: SamplesRecipe,
-    frames: ImagePairs,
-    synthesizer: Synthesizer,
-    out: Path,
-    progress: Callable[[int, int], None],
-) -> None:
-    table: dict[str, Any] = {}
+@dataclass(frozen=True, eq=False)
+class _Artist:
+    """What draws: palettes, where the control image has one."""
+
+    recipe: SamplesRecipe
+    frames: ImagePairs
+    synthesizer: Synthesizer
+    palettes: Palettes | None
+
+    def control(self, view: View, seed: int) -> Float32[np.ndarray, "c h w"]:
+        """The control image, in the colours that the seed draws."""
+        palette = None if self.palettes is None else self.palettes.drawn(seed)
+        return control_image(view, self.recipe.pairs.control, palette)
+
+    def words(self, view: View, seed: int) -> Prompt:
+        """The prompt, with words that the seed draws."""
+        return prompt(view, self.frames.taxonomy, self.recipe.pairs.prompt, seed)
+
+    def draw(self, views: Mapping[int, View]) -> list[list[tuple[Image, dict[str, Any]]]]:
+        """Each frame's images, and what is told of them; frames of a call share batches. views: by frame."""
+        requests: list[Request] = []
+        for index, view in views.items():
+            control, words = functools.partial(self.control, view), functools.partial(self.words, view)
+            place = {"build_seed": self.recipe.seed, "sample": index, "images": self.recipe.images}
+            requests += scene_requests(control, words, **place)
+        told = [{"prompt": one.prompt, "negative": one.negative, "seed": one.seed} for one in requests]
+        drawn = list(zip(self.synthesizer.images(requests), told, strict=True))
+        each = self.recipe.images
+        return [drawn[first : first + each] for first in range(0, len(drawn), each)]
+
+
+def _write(artist: _Artist, out: Path, progress: Callable[[int, int], None]) -> None:
+    recipe, frames, table = artist.recipe, artist.frames, dict[str, Any]()
     rows: list[Image] = []
     chosen, group = evenly(len(frames), recipe.frames), recipe.synthesis.batch_size
     for first in range(0, len(chosen), group):
         indices = chosen[first : first + group]
         views = [frames.view(index) for index in indices]
-        together = _draw(recipe, frames, synthesizer, dict(zip(indices, views, strict=True)))
+        together = artist.draw(dict(zip(indices, views, strict=True)))
         for index, view, drawn in zip(indices, views, together, strict=True):
             name, photograph = "_".join(frames.frames[index]), frames.photograph(index)
-            _write_condition(out, name, view, photograph, reconstruct(synthesizer.pipeline, photograph))
+            _write_condition(out, name, view, photograph, reconstruct(artist.synthesizer.pipeline, photograph))
             for k, (image, told) in enumerate(drawn):
                 write_png(out / "images" / f"{name}_{k}.png", image)
                 table[f"{name}_{k}"] = told
             if len(rows) < ROWS:
-                rows.append(row(control_image(view, recipe.pairs.control), *(image for image, _ in drawn), photograph))
+                rows.append(row(artist.control(view, seed=0), *(image for image, _ in drawn), photograph))
         progress(first + len(indices), len(chosen))
     write_json(
         out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
@@ -130,23 +159,6 @@ def evenly(length: int, count: int | None) -> list[int]:
     """`count` indices over 0..length-1, all where there are no more."""
     count = min(count or length, length)
     return [k * length // count for k in range(count)]
-
-
-def _draw(
-    recipe: SamplesRecipe, frames: ImagePairs, synthesizer: Synthesizer, views: Mapping[int, View]
-) -> list[list[tuple[Image, dict[str, Any]]]]:
-    """Each frame's images, and what is told of them; frames of a call share batches. views: by frame."""
-    requests: list[Request] = []
-    for index, view in views.items():
-        control, words = control_image(view, recipe.pairs.control), _words(recipe, frames, view)
-        requests += scene_requests(control, words, build_seed=recipe.seed, sample=index, images=recipe.images)
-    told = [{"prompt": one.prompt, "negative": one.negative, "seed": one.seed} for one in requests]
-    drawn = list(zip(synthesizer.images(requests), told, strict=True))
-    return [drawn[first : first + recipe.images] for first in range(0, len(drawn), recipe.images)]
-
-
-def _words(recipe: SamplesRecipe, frames: ImagePairs, view: View) -> Callable[[int], Prompt]:
-    return lambda seed: prompt(view, frames.taxonomy, recipe.pairs.prompt, seed)
 
 
 def _write_condition(out: Path, name: str, view: View, photograph: Image, reconstruction: Image) -> None:

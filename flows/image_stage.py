@@ -1,7 +1,7 @@
 """A build's images drawn by ControlNet and judged by a critic: the images stage of recipes of that kind.
 
-An image's noise depends on the recipe's seed, its sample, camera and attempt alone; its prompt's drawn words on the
-sample. What is drawn together is the shard's, so the bytes don't depend on workers or interruptions either.
+An image's noise depends on the recipe's seed, its sample, camera and attempt alone; its prompt's drawn words and its
+palette on the sample. What is drawn together is the shard's, so bytes don't depend on workers or interruptions either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from flows.image_weights import Studio, studio
 from flows.recipes import BuildRecipe, ControlNetImages
@@ -75,7 +75,14 @@ def draw_shots(
     Raises InputError.
     """
     found = studio(images, scene.taxonomy)
-    controls = [control_image(shot.view, images.control) for shot in shots]
+
+    def control(shot: Shot) -> Float32[np.ndarray, "c h w"]:
+        if found.palettes is None:
+            return control_image(shot.view, images.control)
+        palette = found.palettes.drawn(integer_seed(recipe.seed, "image palette", shot.index))
+        return control_image(shot.view, images.control, palette)
+
+    controls = [control(shot) for shot in shots]
 
     def seed(number: int, attempt: int) -> int:
         return integer_seed(recipe.seed, "image noise", shots[number].place, attempt)

@@ -22,6 +22,7 @@ from pipeline.images.controlnet import train_control
 from pipeline.images.critic import Critic, feature_maps
 from pipeline.images.loading import check_multiple, find_pipeline, load_pipeline, source_digest
 from pipeline.images.pairs import Pairs
+from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import vocabulary
 from pipeline.images.synthesis import size_multiple
 from pipeline.learning.checkpoint import read_card
@@ -44,13 +45,15 @@ def train_base(
     pipeline = new_pipeline(recipe.networks, words, conditioning_channels(control))
     _check_size(pipeline, recipe)
     maps, known = _features(features, recipe)
-    digest = train.digest()
-    train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=digest_of([digest, known]))
+    digest, seen = train.digest(), digest_of([train.photographs_digest(), known])
+    train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=seen)
     show_condition(pipeline.controlnet, Pairs(train, pipeline, mirror=False), recipe.networks.seed)
     train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
     _halve(pipeline, recipe)
     folder = Path(out) / "weights"
-    save_pipeline(pipeline, folder, _card(recipe, train, digest) | {"base": "none: trained from nothing"})
+    save_pipeline(
+        pipeline, folder, _card(recipe, train, digest) | {"base": "none: trained from nothing"}, _palettes(train)
+    )
     return folder
 
 
@@ -69,7 +72,11 @@ def train_controlnet(
     train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
     _halve(pipeline, recipe)
     card = _card(recipe, train, digest) | {"base": Path(base).name, "base_digest": source_digest(find_pipeline(base))}
-    return save_controlnet(pipeline.controlnet, Path(out) / "weights", card)
+    return save_controlnet(pipeline.controlnet, Path(out) / "weights", card, _palettes(train))
+
+
+def _palettes(pairs: ImagePairs) -> Palettes | None:
+    return pairs.palettes if "palette" in pairs.config.control.parts else None
 
 
 def _pairs(

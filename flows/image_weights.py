@@ -16,10 +16,11 @@ from flows.image_critic import THRESHOLDS_NAME
 from flows.image_judge import judge_digest, load_judge
 from flows.recipes import ControlNetImages, validated
 from pipeline.images.base import CONTROLNET_NAME, read_card
-from pipeline.images.config import conditioning_channels
+from pipeline.images.config import ControlConfig, conditioning_channels
 from pipeline.images.critic import Judge, check_classes
 from pipeline.images.fidelity import Thresholds, loosened, read_thresholds
-from pipeline.images.loading import check_control, find_pipeline, load_pipeline, source_digest
+from pipeline.images.loading import Source, check_control, find_pipeline, load_pipeline, source_digest
+from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import load_words
 from pipeline.images.synthesis import Synthesizer
 from pipeline.scene.errors import InputError
@@ -89,6 +90,7 @@ class Studio:
     critic: Judge | None
     bounds: Thresholds | None
     multiple: int
+    palettes: Palettes | None  # where the control image has one
 
 
 def check_weights(images: ControlNetImages, taxonomy: Taxonomy) -> None:
@@ -119,7 +121,15 @@ def studio(images: ControlNetImages, taxonomy: Taxonomy) -> Studio:
         conditioning_channels=conditioning_channels(images.control),
         size=(multiple, multiple),
     )
-    return Studio(Synthesizer(pipeline, images.synthesis), critic, bounds, multiple)
+    palettes = control_palettes(images.control, source, taxonomy)
+    return Studio(Synthesizer(pipeline, images.synthesis), critic, bounds, multiple, palettes)
+
+
+def control_palettes(control: ControlConfig, source: Source, taxonomy: Taxonomy) -> Palettes | None:
+    """Those in the ControlNet's folder, where the control image has one. Raises InputError."""
+    if "palette" not in control.parts:
+        return None
+    return Palettes.read(source.folders["controlnet"], taxonomy.classes)
 
 
 def _same(folder: Path, found: str, expected: str | None) -> None:

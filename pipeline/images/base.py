@@ -22,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.images.config import check_conditioning_channels
+from pipeline.images.palettes import Palettes
 from pipeline.learning.checkpoint import CARD_NAME
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import atomic_folder, sha256_file, write_json
@@ -246,23 +247,32 @@ def _scheduler(config: BaseConfig) -> Any:
     )
 
 
-def save_pipeline(pipeline: Any, folder: Path, card: Mapping[str, Any]) -> None:
+def save_pipeline(pipeline: Any, folder: Path, card: Mapping[str, Any], palettes: Palettes | None = None) -> None:
     """Write a pipeline's folder with card.json (what it learned from, base model and licence), whole or not at all.
 
-    card: anything JSON can hold; `format` and `files` (SHA-256 of each) are added. What stands at `folder` is replaced
-    only if it was written here. Raises InputError.
+    card: anything JSON can hold; `format` and `files` (SHA-256 of each) are added. palettes: of the photographs learned
+    from, for control images that have them. What stands at `folder` is replaced only if it was written here. Raises
+    InputError.
     """
 
     def write(temporary: Path) -> None:
         pipeline.save_pretrained(temporary, safe_serialization=True)
         _name_the_tokenizer(temporary)
+        if palettes is not None:
+            palettes.write(temporary / CONTROLNET_NAME)
 
     _save(write, Path(folder), card)
 
 
-def save_controlnet(controlnet: Any, folder: Path, card: Mapping[str, Any]) -> Path:
+def save_controlnet(controlnet: Any, folder: Path, card: Mapping[str, Any], palettes: Palettes | None = None) -> Path:
     """Write folder/controlnet, which diffusers' ControlNetModel opens, and folder/card.json as `save_pipeline` does."""
-    _save(lambda temporary: controlnet.save_pretrained(temporary / CONTROLNET_NAME), Path(folder), card)
+
+    def write(temporary: Path) -> None:
+        controlnet.save_pretrained(temporary / CONTROLNET_NAME)
+        if palettes is not None:
+            palettes.write(temporary / CONTROLNET_NAME)
+
+    _save(write, Path(folder), card)
     return Path(folder) / CONTROLNET_NAME
 
 

@@ -5,6 +5,7 @@
     metric_depth    1  depth / far: 1 at `far_m` and farther
     semantics       3  class colours, flat; the sky's and the plain's where nothing is hit
     edges           1  steps in depth (Canny) and borders between labels: 0 or 1
+    palette         3  as semantics, in the colours of a photograph (palettes.py)
 
 A grid ends after some tens of metres, a street doesn't: a pixel without a hit is sky if its ray rises, else the plain
 at `ground_z_m`, fading into the horizon. Both follow from the camera's pose, so renders of real and of generated
@@ -14,9 +15,10 @@ scenes end alike. Renders are made at the image's own size; nothing is resampled
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Integer, UInt8
 
 from pipeline.images.config import ControlConfig, Part, conditioning_channels
+from pipeline.images.palettes import Palette
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import View
@@ -25,13 +27,19 @@ from pipeline.scene.taxonomy import EMPTY, load_taxonomy
 SKY_RISE, STEP_M = 0.25, 10.0  # sine of elevation half way to the zenith's colour; depth at which steps count half
 
 
-def control_image(view: View, config: ControlConfig) -> Float32[np.ndarray, "c h w"]:
-    """The view's control image, values in 0..1. Raises InputError: a view without a taxonomy's labels, or channels."""
+def control_image(view: View, config: ControlConfig, palette: Palette | None = None) -> Float32[np.ndarray, "c h w"]:
+    """The view's control image, values in 0..1. palette: for the part of that name.
+
+    Raises InputError: a view without a taxonomy's labels, channels, no palette.
+    """
     conditioning_channels(config)
     hit = _hits(view, config.speck_px)
     beyond = _Beyond(view.camera, config)
     depth = np.where(hit, view.depth.astype(np.float64), beyond.depth)  # (h, w), infinite in the sky
-    layers = [_part(part, view, config, hit, depth, beyond) for part in config.parts]
+    layers = [
+        _coloured(view, hit, beyond, palette) if part == "palette" else _part(part, view, config, hit, depth, beyond)
+        for part in config.parts
+    ]
     return np.concatenate([np.atleast_3d(layer).transpose(2, 0, 1) for layer in layers]).astype(np.float32)
 
 
@@ -45,6 +53,25 @@ def _hits(view: View, speck_px: int) -> Bool[np.ndarray, "h w"]:
     _, blobs, statistics, _ = cv2.connectedComponentsWithStats(hit.astype(np.uint8), connectivity=8)
     kept = statistics[:, cv2.CC_STAT_AREA] >= speck_px
     return hit & kept[blobs]
+
+
+def regions(view: View, config: ControlConfig, classes: int) -> Integer[np.ndarray, "h w"]:
+    """Rows of a palette: the class of what is hit, 0 in the sky, `classes` on the plain. Raises InputError."""
+    return _regions(view, _hits(view, config.speck_px), _Beyond(view.camera, config), classes)
+
+
+def _regions(view: View, hit: Bool[np.ndarray, "h w"], beyond: _Beyond, classes: int) -> Integer[np.ndarray, "h w"]:
+    if (largest := int(view.semantics.max())) >= classes:
+        raise InputError("palette", f"one of the labels' classes, {largest + 1} or more", str(classes))
+    return np.where(hit, view.semantics, np.where(beyond.rise < 0, classes, EMPTY))
+
+
+def _coloured(
+    view: View, hit: Bool[np.ndarray, "h w"], beyond: _Beyond, palette: Palette | None
+) -> Float64[np.ndarray, "h w 3"]:
+    if palette is None:
+        raise InputError("control image", "a palette for its part of that name", "none")
+    return palette[_regions(view, hit, beyond, len(palette) - 1)] / 255
 
 
 def _part(

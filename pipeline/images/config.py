@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.scene.errors import InputError
 
-Part = Literal["rgb", "inverse_depth", "metric_depth", "semantics", "edges"]
+Part = Literal["rgb", "inverse_depth", "metric_depth", "semantics", "edges", "palette"]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-CHANNELS: dict[Part, int] = {"rgb": 3, "inverse_depth": 1, "metric_depth": 1, "semantics": 3, "edges": 1}
+CHANNELS: dict[Part, int] = {"rgb": 3, "inverse_depth": 1, "metric_depth": 1, "semantics": 3, "edges": 1, "palette": 3}
 SchedulerName = Literal["unipc", "dpm++", "ddim", "lcm"]
 
 

@@ -46,7 +46,7 @@ class Request:
 
 
 def scene_requests(
-    control: Float32[np.ndarray, "c h w"],
+    control_of: Callable[[int], Float32[np.ndarray, "c h w"]],
     prompt_of: Callable[[int], tuple[str, str]],
     *,
     build_seed: int,
@@ -54,14 +54,16 @@ def scene_requests(
     images: int = 1,
     attempt: int = 0,
 ) -> list[Request]:
-    """K images of one scene. prompt_of(seed): (text, negative), as the prompts' own seed draws weather and time of day.
+    """K images of one scene. control_of(seed): the control image, whose palette may be drawn; prompt_of(seed): (text,
+    negative), as the prompts' own seed draws weather and time of day.
 
-    Image k has its own prompt seed, which stays from attempt to attempt, and its own noise, which doesn't.
+    Image k has its own seeds of both, which stay from attempt to attempt, and its own noise, which doesn't.
     """
     found = []
     for k in range(images):
         place = sample * images + k
         text, negative = prompt_of(integer_seed(build_seed, "image prompt", place))
+        control = control_of(integer_seed(build_seed, "image palette", place))
         found.append(Request(control, text, negative, integer_seed(build_seed, "image noise", place, attempt)))
     return found
 

@@ -169,7 +169,7 @@ def test_a_stock_folder_of_diffusers_own_classes_draws_a_build(tmp_path):
 def test_fields_follow_the_weights():
     images = recipe().images
     assert images.prompt.negative is False  # as the tiny recipe learned it
-    assert images.control.parts == ("rgb", "inverse_depth", "edges")
+    assert images.control.parts == ("rgb", "inverse_depth", "edges", "palette")
     moved = images.model_copy(update={"weights": Path("/elsewhere"), "critic": None})
     assert moved.model_dump_json() == images.model_dump_json()
     assert load_recipe("semantic_kitti", toy_images().root, ("images.kind=render",)).images.kind == "render"
@@ -183,7 +183,7 @@ def test_fields_follow_the_weights():
         (("images.critic=/nowhere",), "train-critic"),
         (("images.kind=photograph",), "images.kind render, or controlnet"),
         (("views.calibrated=false", "views.width_px=80", "views.height_px=40"), "about 40 x 20 px, as"),
-        (('images.control.parts=["rgb", "edges", "inverse_depth", "metric_depth"]',), "6 control channels, found 5"),
+        (('images.control.parts=["rgb", "edges", "inverse_depth", "metric_depth"]',), "6 control channels, found 8"),
         (("images.prompt.words=none",), "prompts/none.toml"),
         (("images.weights_digest=aa",), "expected the recipe's weights, aa"),
     ],

@@ -62,6 +62,18 @@ def test_pairs_held_in_memory_are_the_same_up_to_a_limit(root, tmp_path, monkeyp
     assert len(made) == 2  # of the two that found no room
 
 
+def test_a_control_image_in_the_photographs_own_colours(root):
+    config = PairsConfig(width_px=WIDTH, height_px=HEIGHT, control=ControlConfig(parts=("rgb", "palette")))
+    found = pairs(root, config)
+    pair = found[2]
+    assert found.palettes.colours.shape == (6, len(found.taxonomy.classes) + 1, 3)
+    assert found.palettes.classes == found.taxonomy.classes
+    for label in np.unique(pair["labels"][found.view(2).depth > 0]):
+        place = (pair["labels"] == label) & (found.view(2).depth > 0)
+        colour = np.round(pair["image"][place].mean(axis=0)) / 255
+        np.testing.assert_allclose(pair["control"][3:, place].T, np.broadcast_to(colour, (place.sum(), 3)), atol=1e-6)
+
+
 def test_scaled_pairs_fit_each_other(root):
     found = pairs(root, PairsConfig(width_px=80, height_px=40))
     pair = found[0]

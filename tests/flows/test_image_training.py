@@ -47,7 +47,7 @@ def test_a_base_is_a_plain_diffusers_pipeline_with_a_card():
 
     toy = toy_images()
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(toy.weights, local_files_only=True)
-    assert pipeline.controlnet.config.conditioning_channels == 5
+    assert pipeline.controlnet.config.conditioning_channels == 8
     card = read_card(toy.weights)
     assert card["recipe"]["pairs"]["width_px"] == 32
     assert card["data"]["pairs"] == 6
@@ -74,7 +74,7 @@ def test_a_perceptual_term_needs_its_network(tmp_path):
         train_base(toy.root, tmp_path, recipe)
     weights = train_base(toy.root, tmp_path, recipe, features=toy.critic / "weights")
     assert "features" in (tmp_path / "vae" / "losses.jsonl").read_text()
-    pipeline = load_pipeline(weights, conditioning_channels=5, size=(32, 16))
+    pipeline = load_pipeline(weights, conditioning_channels=8, size=(32, 16))
     assert pipeline.unet.dtype == torch.float32  # stored as float16
     whole = sum(path.stat().st_size for path in toy.weights.rglob("*.safetensors"))
     assert sum(path.stat().st_size for path in weights.rglob("*.safetensors")) < 0.7 * whole
@@ -91,7 +91,7 @@ def test_a_controlnet_of_a_stock_pipeline_from_the_command_line(tmp_path):
     assert result.exit_code == 0, result.exception
     folder = tmp_path / "out" / "weights" / "controlnet"
     assert result.output.strip().endswith(str(folder))
-    pipeline = load_pipeline(tmp_path / "stock", folder, conditioning_channels=5, size=(32, 16))
+    pipeline = load_pipeline(tmp_path / "stock", folder, conditioning_channels=8, size=(32, 16))
     for name, value in stock.unet.state_dict().items():
         torch.testing.assert_close(pipeline.unet.state_dict()[name], value, rtol=0, atol=0)
     assert read_card(folder.parent)["base"] == "stock"
@@ -102,7 +102,7 @@ def test_a_controlnet_begins_with_the_unet_even_where_the_base_has_one(tmp_path)
     toy = toy_images()
     recipe = control_recipe("tiny", ("control.train.steps=1", "control.train.learning_rate=1e-12"))
     folder = train_controlnet(toy.weights, toy.root, tmp_path, recipe)
-    found = load_pipeline(toy.weights, folder, conditioning_channels=5, size=(32, 16))
+    found = load_pipeline(toy.weights, folder, conditioning_channels=8, size=(32, 16))
     np.testing.assert_allclose(
         found.controlnet.conv_in.weight.detach(), found.unet.conv_in.weight.detach(), rtol=0, atol=1e-6
     )

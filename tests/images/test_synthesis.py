@@ -102,7 +102,9 @@ def test_lcm_runs_where_weights_are_distilled_for_it_and_nowhere_else(tmp_path) 
 def test_k_images_of_a_scene_have_prompts_and_noise_of_their_own() -> None:
     control = Boxes()[0]["control"]
     one, two = (
-        scene_requests(control, lambda s: (f"car {s}", ""), build_seed=4, sample=9, images=3, attempt=attempt)
+        scene_requests(
+            lambda s: control * (s % 7), lambda s: (f"car {s}", ""), build_seed=4, sample=9, images=3, attempt=attempt
+        )
         for attempt in (0, 1)
     )
     assert len({r.prompt for r in one}) == len({r.seed for r in one}) == 3
