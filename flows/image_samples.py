@@ -25,7 +25,7 @@ from flows.recipes import Config, SplitSource, validated
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_depth, write_label_image
 from pipeline.images.base import read_card
 from pipeline.images.conditioning import control_image
-from pipeline.images.config import SynthesisConfig, channels_of, conditioning_channels
+from pipeline.images.config import SynthesisConfig, conditioning_channels
 from pipeline.images.loading import find_pipeline, load_pipeline
 from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import Prompt, prompt
@@ -94,10 +94,8 @@ def sample_images(
     channels = conditioning_channels(recipe.pairs.control)
     pipeline = load_pipeline(recipe.weights, recipe.controlnet, conditioning_channels=channels, size=size)
     source = find_pipeline(recipe.weights, recipe.controlnet)
-    begin = channels_of(recipe.pairs.control, "palette")
-    synthesizer = Synthesizer(pipeline, recipe.synthesis, begin=begin)
     palettes = control_palettes(recipe.pairs.control, source, frames.taxonomy)
-    artist = _Artist(recipe, frames, synthesizer, palettes)
+    artist = _Artist(recipe, frames, Synthesizer(pipeline, recipe.synthesis), palettes)
     with atomic_folder(out) as folder:
         _write(artist, folder, progress)
     return Path(out) / ROWS_NAME

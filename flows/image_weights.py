@@ -16,7 +16,7 @@ from flows.image_critic import THRESHOLDS_NAME
 from flows.image_judge import judge_digest, load_judge
 from flows.recipes import ControlNetImages, validated
 from pipeline.images.base import CONTROLNET_NAME, read_card
-from pipeline.images.config import ControlConfig, channels_of, conditioning_channels
+from pipeline.images.config import ControlConfig, conditioning_channels
 from pipeline.images.critic import Judge, check_classes
 from pipeline.images.fidelity import Thresholds, loosened, read_thresholds
 from pipeline.images.loading import Source, check_control, find_pipeline, load_pipeline, source_digest
@@ -122,8 +122,7 @@ def studio(images: ControlNetImages, taxonomy: Taxonomy) -> Studio:
         size=(multiple, multiple),
     )
     palettes = control_palettes(images.control, source, taxonomy)
-    synthesizer = Synthesizer(pipeline, images.synthesis, begin=channels_of(images.control, "palette"))
-    return Studio(synthesizer, critic, bounds, multiple, palettes)
+    return Studio(Synthesizer(pipeline, images.synthesis), critic, bounds, multiple, palettes)
 
 
 def control_palettes(control: ControlConfig, source: Source, taxonomy: Taxonomy) -> Palettes | None:

@@ -57,14 +57,6 @@ def conditioning_channels(config: ControlConfig) -> int:
     return channels
 
 
-def channels_of(config: ControlConfig, part: Part) -> slice | None:
-    """Where a part stands among the control image's channels, None if it has no such part."""
-    if part not in config.parts:
-        return None
-    first = sum(CHANNELS[other] for other in config.parts[: config.parts.index(part)])
-    return slice(first, first + CHANNELS[part])
-
-
 def check_conditioning_channels(channels: int) -> None:
     """diffusers takes a control image of 4 channels for latents and doesn't treat it as an image. Raises InputError."""
     if channels < 1 or channels == 4:
@@ -78,8 +70,6 @@ class SynthesisConfig(BaseModel):
     scheduler: SchedulerName = "unipc"  # lcm needs weights that were distilled for it
     steps: Annotated[int, Field(ge=1)] = 12
     guidance: Annotated[float, Field(ge=1)] = 2.0  # classifier-free, towards the prompt; 1: none, half the work
-    # below 1: begin with the palette's picture under noise, at this part of the way from the image; so many fewer steps
-    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     control_scale: Annotated[float, Field(ge=0)] = 1.0  # factor on what the ControlNet adds
     batch_size: Annotated[int, Field(ge=1)] = 4
     torch_threads: Annotated[int, Field(ge=1)] = 1  # CPU threads

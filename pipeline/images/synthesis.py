@@ -4,15 +4,11 @@ A request's noise comes from a generator of its own on the CPU, in float32, so n
 device changes it. Networks sum in an order that depends on batch size and threads, though, to about 1e-6: so both are
 fields of the recipe, and a short batch is filled up with copies of its first request. Then the same requests give the
 same bytes.
-
-Where the control image has a palette, drawing can begin with that picture under noise instead of noise alone: SDEdit
-(Meng et al., 2022), which was made for strokes of colour.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,24 +72,11 @@ class Synthesizer:
     """A pipeline, set up once. It is changed (scheduler, device, precision), so it is the synthesizer's own from then.
 
     pipeline: a diffusers StableDiffusionControlNetPipeline, ours, loaded, or put together by its user.
-    begin: channels of control images, of three colours, that drawing begins with where config.strength is below 1.
     Raises InputError.
     """
 
-    def __init__(
-        self,
-        pipeline: Any,
-        config: SynthesisConfig,
-        device: torch.device | None = None,
-        *,
-        begin: slice | None = None,
-    ):
-        self.pipeline, self.config, self.begin = pipeline, config, begin
-        if config.strength < 1 and begin is None:
-            found, remedy = f"strength {config.strength} without", "set strength=1, or take weights trained with one"
-            raise InputError("synthesis", "a control image with a palette", found, remedy)
-        if int(config.steps * config.strength) < 1:
-            raise InputError("synthesis.steps", f"{math.ceil(1 / config.strength)} or more", str(config.steps))
+    def __init__(self, pipeline: Any, config: SynthesisConfig, device: torch.device | None = None):
+        self.pipeline, self.config = pipeline, config
         self.channels, self.multiple = _control_of(pipeline)
         pipeline.scheduler = _scheduler(pipeline, config)
         pipeline.set_progress_bar_config(disable=True)
@@ -143,22 +126,19 @@ class Synthesizer:
     def _draw(self, batch: list[Request]) -> UInt8[np.ndarray, "b h w 3"]:
         generators = [torch.Generator().manual_seed(request.seed) for request in batch]
         control = torch.from_numpy(np.stack([request.control for request in batch]))  # (b, c, h, w)
-        options = {
-            "prompt": [request.prompt for request in batch],
-            "negative_prompt": [request.negative for request in batch],
-            "height": control.shape[2],
-            "width": control.shape[3],
-            "num_inference_steps": self.config.steps,
-            "guidance_scale": self.config.guidance,
-            "controlnet_conditioning_scale": self.config.control_scale,
-            "generator": generators,  # of the first noise, and LCM's between steps
-            "output_type": "np",
-        }
-        if self.config.strength < 1:
-            begun = {"image": control[:, self.begin], "control_image": control, "strength": self.config.strength}
-            images = _from_image(self.pipeline)(**begun, **options).images  # (b, h, w, 3) in 0..1
-        else:
-            images = self.pipeline(image=control, latents=self._noise(generators, control), **options).images
+        images = self.pipeline(
+            prompt=[request.prompt for request in batch],
+            negative_prompt=[request.negative for request in batch],
+            image=control,
+            height=control.shape[2],
+            width=control.shape[3],
+            num_inference_steps=self.config.steps,
+            guidance_scale=self.config.guidance,
+            controlnet_conditioning_scale=self.config.control_scale,
+            generator=generators,  # LCM's noise between steps
+            latents=self._noise(generators, control),
+            output_type="np",
+        ).images  # (b, h, w, 3) in 0..1
         if not np.isfinite(images).all():
             raise InputError("generated image", "finite values", f"others in {self.config.precision}", "try bfloat16")
         return np.round(images * 255).astype(np.uint8)
@@ -189,15 +169,6 @@ def check_words(tokenizer: Any, text: str) -> None:
         pieces = text.replace(",", " ").replace(":", " ").split()
         word = next((w for w in pieces if unknown in tokenizer(w, add_special_tokens=False).input_ids), text)
         raise InputError(f"prompt {text[:60]!r}", "words that the pipeline was built with", repr(word))
-
-
-def _from_image(pipeline: Any) -> Any:
-    """diffusers' pipeline of the same networks that begins with an image."""
-    from diffusers import StableDiffusionControlNetImg2ImgPipeline
-
-    found = StableDiffusionControlNetImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
-    found.set_progress_bar_config(disable=True)
-    return found
 
 
 def _control_of(pipeline: Any) -> tuple[int, int]:

@@ -136,32 +136,3 @@ def test_pipelines_that_are_none() -> None:
     pipeline.controlnet = None
     with pytest.raises(InputError, match="StableDiffusionControlNetPipeline"):
         Synthesizer(pipeline, CONFIG)
-
-
-def test_a_drawing_can_begin_with_the_picture_of_the_palette() -> None:
-    pipeline, seen = tiny(), []
-    config = CONFIG.model_copy(update={"strength": 0.5, "steps": 10, "guidance": 1.0})
-    synthesizer = Synthesizer(pipeline, config, begin=slice(0, 3))
-    handle = pipeline.unet.register_forward_pre_hook(lambda _module, args: seen.append(args[:2]))
-    requests = [request(0), request(1, 8)]
-    images = np.stack(list(synthesizer.images(requests)))
-    handle.remove()
-    assert len(seen) == 5  # of 10 steps, the later half
-    (noisy, t), alpha_bar = seen[0], pipeline.scheduler.alphas_cumprod
-    for latent, one in zip(noisy, requests, strict=True):
-        picture = torch.from_numpy(one.control[:3])[None] * 2 - 1
-        with torch.no_grad():
-            clean = pipeline.vae.encode(picture).latents[0] * pipeline.vae.config.scaling_factor
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(one.seed))
-        expected = alpha_bar[int(t)].sqrt() * clean + (1 - alpha_bar[int(t)]).sqrt() * noise
-        torch.testing.assert_close(latent, expected, atol=1e-4, rtol=1e-4)
-    np.testing.assert_array_equal(np.stack(list(synthesizer.images(requests))), images)
-    alone = np.stack(list(synthesizer.images(requests[:1])))
-    assert np.abs(alone.astype(int) - images[:1]).max() <= 1
-
-
-def test_no_beginning_without_a_palette_or_a_step() -> None:
-    with pytest.raises(InputError, match="with a palette"):
-        Synthesizer(tiny(), CONFIG.model_copy(update={"strength": 0.5}))
-    with pytest.raises(InputError, match=r"synthesis\.steps: expected 10 or more"):
-        Synthesizer(tiny(), CONFIG.model_copy(update={"strength": 0.1, "steps": 9}), begin=slice(0, 3))
