@@ -70,6 +70,8 @@ class SynthesisConfig(BaseModel):
     scheduler: SchedulerName = "unipc"  # lcm needs weights that were distilled for it
     steps: Annotated[int, Field(ge=1)] = 12
     guidance: Annotated[float, Field(ge=1)] = 2.0  # classifier-free, towards the prompt; 1: none, half the work
+    # deviation of the first noise; below 1: likelier and smoother images than photographs, that keep structure better
+    temperature: Annotated[float, Field(gt=0, le=1)] = 1.0
     control_scale: Annotated[float, Field(ge=0)] = 1.0  # factor on what the ControlNet adds
     batch_size: Annotated[int, Field(ge=1)] = 4
     torch_threads: Annotated[int, Field(ge=1)] = 1  # CPU threads

@@ -146,7 +146,8 @@ class Synthesizer:
     def _noise(self, generators: list[torch.Generator], control: Tensor) -> Tensor:
         channels, factor = self.pipeline.unet.config.in_channels, self.pipeline.vae_scale_factor
         shape = (channels, control.shape[2] // factor, control.shape[3] // factor)
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.dtype)
+        drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        return (self.config.temperature * drawn).to(self.dtype)
 
 
 @torch.no_grad()

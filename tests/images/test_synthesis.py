@@ -71,6 +71,19 @@ def test_guidance_and_negative_prompts_and_the_control_scale_matter() -> None:
     assert not np.array_equal(base, drawn([request()], pipeline, guidance=8.0, control_scale=0.0))
 
 
+def test_temperature_scales_the_first_noise_and_nothing_else() -> None:
+    firsts = []
+    for temperature in (1.0, 0.25):
+        pipeline = tiny()
+        seen: list[torch.Tensor] = []
+        pipeline.unet.register_forward_pre_hook(lambda _module, args, seen=seen: seen.append(args[0]))
+        drawn([request(0), request(1, 8)], pipeline, guidance=1.0, temperature=temperature)
+        firsts.append(seen[0])
+    torch.testing.assert_close(firsts[1], 0.25 * firsts[0])
+    expected = torch.randn(firsts[0][0].shape, generator=torch.Generator().manual_seed(request().seed))
+    torch.testing.assert_close(firsts[0][0], expected)
+
+
 def test_half_precision_and_channels_last_stay_close() -> None:
     whole = drawn([request()]).astype(int)
     for fields in ({"precision": "bfloat16"}, {"channels_last": True}):
