@@ -20,10 +20,9 @@ from jaxtyping import Float32, UInt8
 from pydantic import Field
 
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.image_weights import control_palettes, pipeline_digest
+from flows.image_weights import control_palettes, pipeline_digest, synthesis_of, training_recipe
 from flows.recipes import Config, SplitSource, validated
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_depth, write_label_image
-from pipeline.images.base import read_card
 from pipeline.images.conditioning import control_image
 from pipeline.images.config import SynthesisConfig, conditioning_channels
 from pipeline.images.loading import find_pipeline, load_pipeline
@@ -64,20 +63,22 @@ class Judged:
 
 
 def samples_recipe(weights: Path, root: Path, split: str, **fields: Any) -> SamplesRecipe:
-    """The recipe; size, control image and prompts are as the weights learned them, where their card tells.
+    """The recipe; size, control image, prompts and drawing are as the weights learned them, where their card tells.
 
     fields: of SamplesRecipe; `pairs` may hold some of PairsConfig's alone. Raises InputError.
     """
     controlnet = fields.get("controlnet")
-    cards = [read_card(folder) or {} for folder in (controlnet and Path(controlnet).parent, weights) if folder]
-    pairs: dict[str, Any] = next((card["recipe"]["pairs"] for card in cards if "pairs" in card.get("recipe", {})), {})
+    learned = training_recipe(controlnet and Path(controlnet).parent, weights)
+    pairs: dict[str, Any] = learned.get("pairs", {})
     pairs = pairs | {name: value for name, value in fields.pop("pairs", {}).items() if value is not None}
     if "width_px" not in pairs or "height_px" not in pairs:
         raise InputError(weights, "a card that tells the images' size", "none", "give --size WIDTHxHEIGHT")
     digest = pipeline_digest(weights, controlnet)
     source = {"root": root, "split": split}
+    drawn = synthesis_of(learned).get("synthesis", {}) | fields.pop("synthesis", {})
     return validated(
-        SamplesRecipe, {**fields, "weights": weights, "weights_digest": digest, "pairs": pairs, "source": source}
+        SamplesRecipe,
+        {**fields, "synthesis": drawn, "weights": weights, "weights_digest": digest, "pairs": pairs, "source": source},
     )
 
 

@@ -33,7 +33,8 @@ NAMES = {"weights": "pipeline", "critic": "critic"}  # of folders inside data/we
 def image_fields(now: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
     """A recipe's `images`: `now` with the chosen kind, weights, controlnet and critic. Raises InputError.
 
-    What the control image shows and how prompts are worded is as the weights learned it, where their card tells.
+    What the control image shows and how prompts are worded is as the weights learned it, where their card tells, and
+    drawing goes as whoever trained them drew the pictures of validation.
     """
     kind = chosen.get("kind", now["kind"])
     if kind == "render":
@@ -68,12 +69,23 @@ def folder_of(name: str, value: str) -> Path | None:
 
 
 def _learned_with(*folders: Path | None) -> dict[str, Any]:
-    """Control image and prompts of the first card that tells of its recipe."""
-    for folder in folders:
-        recipe = ((read_card(folder) if folder else None) or {}).get("recipe")
-        if isinstance(recipe, dict) and isinstance(recipe.get("pairs"), dict):
-            return {name: recipe["pairs"][name] for name in ("control", "prompt")}
-    return {}
+    """Control image, prompts and synthesis of the first card that tells of its recipe."""
+    recipe = training_recipe(*folders)
+    return {name: recipe["pairs"][name] for name in ("control", "prompt")} | synthesis_of(recipe) if recipe else {}
+
+
+def training_recipe(*folders: Path | None) -> dict[str, Any]:
+    """What the first card says that tells of its recipe, as a table; empty where none does."""
+    recipes = (((read_card(folder) if folder else None) or {}).get("recipe") for folder in folders)
+    return next(
+        (recipe for recipe in recipes if isinstance(recipe, dict) and isinstance(recipe.get("pairs"), dict)), {}
+    )
+
+
+def synthesis_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A training recipe's settings of drawing, as the field `synthesis`."""
+    found = recipe.get("control", {}).get("synthesis")
+    return {"synthesis": found} if found else {}
 
 
 def pipeline_digest(weights: Path, controlnet: Path | None = None) -> str:

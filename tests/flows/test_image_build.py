@@ -170,6 +170,11 @@ def test_fields_follow_the_weights():
     images = recipe().images
     assert images.prompt.negative is False  # as the tiny recipe learned it
     assert images.control.parts == ("rgb", "inverse_depth", "edges", "palette")
+    plain = ("images.kind=controlnet", f"images.weights={toy_images().weights}")
+    drawn = load_recipe("semantic_kitti", toy_images().root, plain).images.synthesis
+    assert (drawn.steps, drawn.device) == (2, "cpu")  # as the tiny recipe draws its pictures
+    changed = load_recipe("semantic_kitti", toy_images().root, (*plain, "images.synthesis.steps=5")).images.synthesis
+    assert (changed.steps, changed.device) == (5, "cpu")
     moved = images.model_copy(update={"weights": Path("/elsewhere"), "critic": None})
     assert moved.model_dump_json() == images.model_dump_json()
     assert load_recipe("semantic_kitti", toy_images().root, ("images.kind=render",)).images.kind == "render"
