@@ -66,6 +66,9 @@ def train_base(
     features: Annotated[
         Path | None, typer.Option(help="A critic's weights for the VAE's perceptual loss; not the judge's.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="OUT/weights of an earlier run, to train its networks further.")
+    ] = None,
     split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
     held_out: Annotated[str, typer.Option("--held-out", help="The split of the validation images.")] = "val",
     changes: Changes = None,
@@ -76,14 +79,15 @@ def train_base(
 
     \b
     Examples:
-      occfactory images train-base data/runs/town --out runs/images --features runs/features/weights
-      occfactory images train-base data/runs/town --out runs/images --set vae.feature_weight=0 --set vae.train.steps=500
+      occfactory images train-base data/runs/town --out runs/images
+      occfactory images train-base data/runs/town --out runs/more --from runs/images/weights --set control.train.seed=1
     """
     from flows.image_critic import Splits
     from flows.image_recipes import base_recipe
     from flows.image_training import train_base as trained
 
-    typer.echo(trained(root, out, base_recipe(recipe, tuple(changes or ())), Splits(split, held_out), features))
+    chosen = base_recipe(recipe, tuple(changes or ()))
+    typer.echo(trained(root, out, chosen, Splits(split, held_out), features=features, start=start))
 
 
 @images.command("train-controlnet")

@@ -16,6 +16,7 @@ from flows.image_recipes import BaseRecipe, ControlRecipe
 from flows.recipes import SplitSource
 from pipeline.images.autoencoder import train_vae
 from pipeline.images.base import new_pipeline, save_controlnet, save_pipeline
+from pipeline.images.base import read_card as read_pipeline_card
 from pipeline.images.condition import show_condition
 from pipeline.images.config import conditioning_channels
 from pipeline.images.controlnet import train_control
@@ -32,29 +33,55 @@ from pipeline.scene.files import digest_of
 
 
 def train_base(
-    root: Path, out: Path, recipe: BaseRecipe, splits: Splits | None = None, features: Path | None = None
+    root: Path,
+    out: Path,
+    recipe: BaseRecipe,
+    splits: Splits | None = None,
+    *,
+    features: Path | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Train a small pipeline of our own, or go on training it; its folder.
 
+    start: a pipeline of this recipe's control images to begin with; its VAE stays as it is.
     features: weights of a critic whose maps the VAE's reconstructions shall keep, another one than will judge the
     images; needed where recipe.vae.feature_weight is above 0. Raises InputError, where it can before training.
     """
     train, held_out = _pairs(root, out, recipe, splits)
-    control = recipe.pairs.control
-    words = vocabulary(recipe.pairs.prompt, train.taxonomy)
-    pipeline = new_pipeline(recipe.networks, words, conditioning_channels(control))
-    _check_size(pipeline, recipe)
-    maps, known = _features(features, recipe)
-    digest, seen = train.digest(), digest_of([train.photographs_digest(), known])
-    train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=seen)
-    show_condition(pipeline.controlnet, Pairs(train, pipeline, mirror=False), recipe.networks.seed)
-    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
+    pipeline, origin = _new(train, out, recipe, features) if start is None else _begun(start, recipe)
+    digest = train.digest()
+    learned = digest if start is None else digest_of([digest, origin["base_digest"]])
+    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=learned)
     _halve(pipeline, recipe)
     folder = Path(out) / "weights"
-    save_pipeline(
-        pipeline, folder, _card(recipe, train, digest) | {"base": "none: trained from nothing"}, _palettes(train)
-    )
+    save_pipeline(pipeline, folder, _card(recipe, train, digest) | origin, _palettes(train))
     return folder
+
+
+def _new(train: ImagePairs, out: Path, recipe: BaseRecipe, features: Path | None) -> tuple[Any, dict[str, str]]:
+    """A pipeline whose VAE is trained, and where it is from."""
+    words = vocabulary(recipe.pairs.prompt, train.taxonomy)
+    pipeline = new_pipeline(recipe.networks, words, conditioning_channels(recipe.pairs.control))
+    _check_size(pipeline, recipe)
+    maps, known = _features(features, recipe)
+    seen = digest_of([train.photographs_digest(), known])
+    train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=seen)
+    show_condition(pipeline.controlnet, Pairs(train, pipeline, mirror=False), recipe.networks.seed)
+    return pipeline, {"base": "none: trained from nothing"}
+
+
+def _begun(start: Path, recipe: BaseRecipe) -> tuple[Any, dict[str, str]]:
+    """The pipeline that `train_base` left at `start`, and where it is from."""
+    learned = ((read_pipeline_card(start) or {}).get("recipe")) or {}
+    now = recipe.model_dump(mode="json")
+    pairs = learned.get("pairs", {})
+    if learned.get("networks") != now["networks"] or pairs.get("control") != now["pairs"]["control"]:
+        what = "a pipeline that `images train-base` made with this recipe's networks and control image"
+        raise InputError(start, what, "another or none")
+    size = (recipe.pairs.width_px, recipe.pairs.height_px)
+    channels = conditioning_channels(recipe.pairs.control)
+    pipeline = load_pipeline(start, conditioning_channels=channels, size=size)
+    return pipeline, {"base": "an earlier run's", "base_digest": source_digest(find_pipeline(start))}
 
 
 def train_controlnet(

@@ -2,7 +2,7 @@
 
     z = s E(x), z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t = T (1 - u^n), u uniform
     loss = w(t) |f(z_t, t, prompt, control) - target|^2,  target: eps, or the velocity
-    v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z
+    v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z;  each place counts r(c) = (n_max / n_c)^p / mean, c: its class
     w(t) = min(SNR, gamma) / SNR for eps, / (SNR + 1) for v;  SNR = alpha_bar_t / (1 - alpha_bar_t)
 
 Adding conditional control to text-to-image diffusion models (Zhang et al., 2023); the weight: Efficient diffusion
@@ -17,12 +17,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.images.config import SynthesisConfig
+from pipeline.images.critic_training import class_weights
 from pipeline.images.latents import moments
 from pipeline.images.pairs import Pairs, tokens_of
 from pipeline.images.validation import Pictures, Run
@@ -30,6 +33,7 @@ from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
 from pipeline.learning.loop import Trained, train
 from pipeline.learning.order import Indexed
+from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
 
 LEARNED = {"joint": ("unet", "controlnet", "text_encoder"), "controlnet": ("controlnet",)}
@@ -49,6 +53,9 @@ class ControlTraining(BaseModel):
     )
     # n, 1: uniform; above, more of the noisiest steps, which lay an image out, by the condition or else by the noise
     time_power: Annotated[float, Field(ge=1)] = 1.0
+    # p, 0: all places weigh the same; above, those of rare classes more. The best prediction stays what it is, as the
+    # control image tells the place; a small network spends more on it
+    rare_power: Annotated[float, Field(ge=0, le=1)] = 0.0
     mirror: bool = True  # every other pair left to right
     keep_latents: bool = True  # encode each image once, in memory: 4 bytes * 2 * latent channels / f^2 a pixel
     gradient_checkpointing: bool = False  # less memory, a third more time
@@ -115,7 +122,7 @@ def train_control(
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.controlnet.enable_gradient_checkpointing()
     data: Indexed = Latents(pairs, denoiser) if config.keep_latents else pairs
-    task = _Task(pipeline, config)
+    task = _Task(pipeline, config, _class_weights(dataset, config.rare_power))
     validate = None
     if held_out is not None:
         run = Run(config.train, len(pairs), Path(out))
@@ -156,8 +163,8 @@ class Latents:
 class _Task:
     """The loss, with what it needs beside the network."""
 
-    def __init__(self, pipeline: Any, config: ControlTraining):
-        self.config = config
+    def __init__(self, pipeline: Any, config: ControlTraining, class_weights: Tensor | None = None):
+        self.config, self.class_weights = config, class_weights  # (k,)
         self.velocity = pipeline.scheduler.config.prediction_type == "v_prediction"
         self.alpha_bar = pipeline.scheduler.alphas_cumprod.double()  # (T,)
         self.no_prompt = tokens_of(pipeline.tokenizer, "")  # (L,)
@@ -173,8 +180,15 @@ class _Task:
         signal = self.alpha_bar.to(device)[t].view(-1, 1, 1, 1)
         noisy = signal.sqrt().float() * latent + (1 - signal).sqrt().float() * eps
         target = signal.sqrt().float() * eps - (1 - signal).sqrt().float() * latent if self.velocity else eps
-        errors = (model(noisy, t, tokens, batch["control"]).float() - target).square().mean(dim=(1, 2, 3))  # (b,)
-        return (self._weight(signal.flatten()) * errors).mean(), {"squared_error": errors.mean()}
+        errors = (model(noisy, t, tokens, batch["control"]).float() - target).square().mean(dim=1)  # (b, i, j)
+        weighted = self._weight(signal.flatten()) * self._by_class(errors, batch).mean(dim=(1, 2))  # (b,)
+        return weighted.mean(), {"squared_error": errors.mean()}
+
+    def _by_class(self, errors: Float[Tensor, "b i j"], batch: Any) -> Float[Tensor, "b i j"]:
+        if self.class_weights is None:
+            return errors
+        weights = self.class_weights.to(errors.device)[batch["labels"].long()]  # (b, h, w)
+        return errors * adaptive_avg_pool2d(weights[:, None], (errors.shape[1], errors.shape[2]))[:, 0]
 
     def _times(self, uniform: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         last = len(self.alpha_bar) - 1
@@ -193,6 +207,19 @@ class _Task:
         mean, log_variance = moments.float().chunk(2, dim=1)
         deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))  # as diffusers clamps it
         return denoiser.scale * (mean + deviation * torch.randn(mean.shape, generator=noise, device=mean.device))
+
+
+def _class_weights(dataset: Indexed, power: float) -> Tensor | None:
+    """By class id, a mean of 1 over the pairs' pixels. Raises InputError: pairs without labels."""
+    if not power:
+        return None
+    counts = np.zeros(256, np.int64)
+    for index in range(len(dataset)):
+        if "labels" not in dataset[index]:
+            raise InputError("rare_power", "pairs with labels", "pairs without", "set it to 0")
+        counts += np.bincount(dataset[index]["labels"].ravel(), minlength=256)
+    weights = class_weights(counts, power)
+    return torch.from_numpy(weights * (counts.sum() / (weights * counts).sum())).float()
 
 
 def _validation(

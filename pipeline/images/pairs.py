@@ -21,8 +21,9 @@ from pipeline.scene.errors import InputError
 class Pairs:
     """A data set of pairs as tensors, mirrored left to right every other time if `mirror`.
 
-    Items: image (3, H, W) in -1..1, control (C, H, W), tokens (L,), index, mirrored. The source's own `draw` is used
-    where it has one; it may change the prompt. Raises InputError on a pair that doesn't fit the pipeline.
+    Items: image (3, H, W) in -1..1, control (C, H, W), tokens (L,), index, mirrored, and labels (H, W) where the source
+    has them. The source's own `draw` is used where it has one; it may change the prompt. Raises InputError on a pair
+    that doesn't fit the pipeline.
     """
 
     def __init__(self, source: Indexed, pipeline: Any, mirror: bool):
@@ -50,10 +51,13 @@ class Pairs:
         """One pair, checked."""
         self.check(pair, index)
         image, control = pixels(pair["image"]), torch.from_numpy(np.ascontiguousarray(pair["control"]))
+        places = {"image": image, "control": control}
+        if "labels" in pair:
+            places["labels"] = torch.from_numpy(np.ascontiguousarray(pair["labels"]))
         if mirrored:
-            image, control = image.flip(-1), control.flip(-1)
+            places = {name: value.flip(-1) for name, value in places.items()}
         tokens = tokens_of(self.tokenizer, pair["prompt"])
-        return {"image": image, "control": control, "tokens": tokens, "index": index, "mirrored": mirrored}
+        return {**places, "tokens": tokens, "index": index, "mirrored": mirrored}
 
     def check(self, pair: dict[str, Any], index: int) -> None:
         """Shapes, types and words of one pair. Raises InputError."""

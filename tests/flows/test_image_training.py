@@ -67,6 +67,24 @@ def test_a_base_goes_on_after_its_vae(tmp_path):
     assert checkpoint.stat().st_mtime_ns == first.stat().st_mtime_ns  # not learned again
 
 
+def test_a_base_is_trained_further(tmp_path):
+    toy = toy_images()
+    recipe = base_recipe("tiny", ("control.train.steps=2", "control.train.validate_every=2", "control.rare_power=0.3"))
+    weights = train_base(toy.root, tmp_path / "more", recipe, start=toy.weights)
+    before, after = (load_pipeline(each, conditioning_channels=8, size=(32, 16)) for each in (toy.weights, weights))
+    for name, moved in (("vae", False), ("unet", True), ("controlnet", True)):
+        pairs = zip(getattr(before, name).parameters(), getattr(after, name).parameters(), strict=True)
+        changes = [float((one - two).abs().max()) for one, two in pairs]
+        assert (max(changes) > 0) == moved
+        assert max(changes) < 0.05  # two small steps from there, not from new weights
+    assert read_card(weights)["base_digest"] == source_digest(find_pipeline(toy.weights))
+    assert (weights / "controlnet" / "palettes.json").is_file()
+    wider = base_recipe("tiny", ("networks.text_width=32",))
+    with pytest.raises(InputError, match="this recipe's networks and control image"):
+        train_base(toy.root, tmp_path / "other", wider, start=toy.weights)
+    assert not (tmp_path / "other" / "control").exists()
+
+
 def test_a_perceptual_term_needs_its_network(tmp_path):
     toy = toy_images()
     recipe = base_recipe("tiny", ("vae.feature_weight=1", "vae.train.steps=2", "control.train.steps=2", "half=true"))

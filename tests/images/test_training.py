@@ -19,7 +19,7 @@ from pipeline.images.autoencoder import (
 )
 from pipeline.images.base import BaseConfig, new_pipeline
 from pipeline.images.config import SynthesisConfig
-from pipeline.images.controlnet import ControlTraining, _Task, train_control
+from pipeline.images.controlnet import LEARNED, ControlTraining, Denoiser, _class_weights, _Task, train_control
 from pipeline.images.latents import means
 from pipeline.images.pairs import Images, Pairs
 from pipeline.learning.config import TrainConfig
@@ -161,6 +161,55 @@ def test_the_noisiest_steps_come_as_often_as_said(power) -> None:
     counts = np.histogram(times.numpy(), bins=edges)[0]
     assert chisquare(counts, expected).pvalue > 0.001
     assert int(task._times(torch.zeros(1, dtype=torch.float64))) == last - 1
+
+
+class Labelled(Boxes):
+    """The box is a car or a building, the rest ground."""
+
+    def __getitem__(self, index: int) -> dict:
+        pair = super().__getitem__(index)
+        box = 1 if pair["prompt"].endswith("car") else 2
+        return pair | {"labels": np.where(pair["control"][0] > 0, box, 5).astype(np.uint8)}
+
+
+def test_places_of_rare_classes_count_more_by_hand() -> None:
+    pipeline, boxes = tiny(), Labelled()
+    weights = _class_weights(boxes, 0.5)
+    pixels = np.concatenate([boxes[index]["labels"].ravel() for index in range(len(boxes))])
+    raw = np.array([np.sqrt((pixels == 5).sum() / max(1, (pixels == k).sum())) for k in range(6)])
+    np.testing.assert_allclose(weights[:6], raw / raw[pixels].mean(), rtol=1e-5)
+    pairs = Pairs(boxes, pipeline, mirror=True)
+    rng = np.random.default_rng(3)
+    drawn = [pairs.draw(index, rng) for index in (0, 1, 2, 3)]
+    assert {item["mirrored"] for item in drawn} == {True, False}
+    batch = {name: torch.stack([item[name] for item in drawn]) for name in ("image", "control", "tokens", "labels")}
+    assert torch.equal(batch["labels"] == 5, batch["control"][:, 0] == 0)  # mirrored with it
+    task = _Task(pipeline, control(1, rare_power=0.5, prompt_dropout=0.0), weights)
+    denoiser = Denoiser(pipeline, LEARNED["joint"])
+    with torch.no_grad():
+        loss, told = task.loss(denoiser, batch, torch.Generator().manual_seed(5))
+
+    class Recorder(torch.nn.Module):
+        scale, encode = denoiser.scale, staticmethod(denoiser.encode)
+
+        def forward(self, *inputs):
+            self.seen = inputs, denoiser(*inputs)
+            return self.seen[1]
+
+    recorder = Recorder()
+    plain = _Task(pipeline, control(1, prompt_dropout=0.0))
+    with torch.no_grad():
+        same, _ = plain.loss(recorder, batch, torch.Generator().manual_seed(5))
+    assert float(told["squared_error"]) == pytest.approx(float(same), rel=1e-5)
+    (noisy, t, _, _), output = recorder.seen
+    latent = denoiser.scale * means(pipeline.vae, batch["image"])
+    signal = plain.alpha_bar[t].float().view(-1, 1, 1, 1)
+    eps = (noisy - signal.sqrt() * latent) / (1 - signal).sqrt()
+    errors = (output - (signal.sqrt() * eps - (1 - signal).sqrt() * latent)).square().mean(1)  # (b, i, j)
+    squares = weights[batch["labels"].long()].unfold(1, 2, 2).unfold(2, 2, 2).mean((-1, -2))  # of 2 x 2 pixels
+    assert float(loss) == pytest.approx(float((errors * squares).mean()), rel=1e-3)
+    with pytest.raises(InputError, match="rare_power: expected pairs with labels"):
+        _class_weights(Boxes(), 0.5)
 
 
 def test_alone_on_a_frozen_base_only_the_controlnet_moves(tmp_path) -> None:
