@@ -15,7 +15,7 @@ from flows.image_pairs import ImagePairs
 from flows.image_recipes import BaseRecipe, ControlRecipe
 from flows.recipes import SplitSource
 from pipeline.images.autoencoder import train_vae
-from pipeline.images.base import new_pipeline, save_controlnet, save_pipeline
+from pipeline.images.base import new_pipeline, quiet, save_controlnet, save_pipeline
 from pipeline.images.base import read_card as read_pipeline_card
 from pipeline.images.condition import show_condition
 from pipeline.images.config import conditioning_channels
@@ -144,4 +144,5 @@ def _halve(pipeline: Any, recipe: BaseRecipe | ControlRecipe) -> None:
     import torch
 
     if recipe.half:
-        pipeline.to(torch.float16)
+        with quiet():  # on casting what stays in float32: nothing here
+            pipeline.to(torch.float16)
