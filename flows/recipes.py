@@ -381,7 +381,11 @@ def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
 
 
 # Fields that a dump leaves out where they have their default, each with a field of the same table.
-_UNLISTED = dict.fromkeys(UNLISTED, "learning_rate") | {"reach": "heads", "chance": "order", "all_hidden": "max_tokens"}
+_UNLISTED = dict.fromkeys(UNLISTED, "learning_rate") | {
+    **dict.fromkeys(("reach", "rotary", "census"), "heads"),
+    **dict.fromkeys(("chance", "sure", "least", "rounds", "doubt"), "order"),
+    **dict.fromkeys(("all_hidden", "wear"), "max_tokens"),
+}
 
 
 def _assign(table: dict[str, Any], path: str, value: Any) -> None:
