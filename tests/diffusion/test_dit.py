@@ -90,12 +90,11 @@ def test_turned_scores_know_offsets_alone() -> None:
     """A query and a key, turned by their cells: their product stays if both move, and changes with each axis."""
     q, k = torch.randn(2, 1, 1, 14, generator=torch.Generator().manual_seed(0))
     cells = torch.tensor([[0, 0, 0], [3, 7, 2], [5, 5, 5], [8, 12, 7], [4, 7, 2], [3, 9, 2], [3, 7, 3]])
-    seen: list[torch.Tensor] = []
-    moved = dit._turned(
-        q.expand(7, 1, 14), k.expand(7, 1, 14), q, dit.turns(cells, 14), lambda a, b, v: seen.extend((a, b)) or v
-    )
-    assert moved is q
-    scores = torch.einsum("ie,je->ij", seen[0][:, 0], seen[1][:, 0])
+
+    def attend(a: torch.Tensor, b: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ie,je->ij", a[:, 0], b[:, 0])
+
+    scores = dit._turned(q.expand(7, 1, 14), k.expand(7, 1, 14), q, dit.turns(cells, 14), attend)
     assert torch.allclose(scores[0, 1], scores[2, 3], atol=1e-5)
     assert torch.allclose(scores.diagonal(), (q * k).sum().expand(7), atol=1e-5)
     assert len({round(float(scores[0, j]), 3) for j in (1, 4, 5, 6)}) == 4
@@ -192,6 +191,7 @@ def test_a_census_counts_each_sequence() -> None:
     other = tokens.clone()
     other[1] = 2
     assert torch.equal(made(tokens, cells, [2, 2])[0], made(other, cells, [2, 2])[0])  # begins at 0
+    assert made.census is not None
     torch.nn.init.normal_(made.census.weight)
     changed = (made(tokens, cells, [2, 2]) != made(other, cells, [2, 2])).any(-1)
     assert changed.tolist() == [True, True, False, False]
