@@ -183,19 +183,22 @@ def craft3d() -> ScaffoldConfig:
 def houses() -> ScaffoldConfig:
     """Scaffold with its generator of maps on the embedded houses: 2.6 million parameters, for two cores.
 
-    Unlike the paper's, its tokens are told what stands around them (`reach`), which saves most of the training; what is
-    surest is drawn first, as a wrong block early on draws others after it.
+    Unlike the paper's, its tokens are told what stands around them (`reach`), which saves most of the training, and how
+    many of each class there are (`census`). Classes are drawn surest first, as a wrong block early on draws others
+    after it; maps in random order, which doesn't leave out what is unlikely at any single place.
     """
     training = _training().model_copy(update={"learning_rate": 2e-3, "checkpoint_every": 100})
     maps = OccupancyConfig(
-        network=DiTConfig(width=128, depth=3, heads=4, reach=2),
+        network=DiTConfig(width=128, depth=3, heads=4, reach=2, rotary=True),
         training=training.model_copy(update={"steps": 3000}),
-        sampling=ScaffoldSampling(sampler="confidence", top_p=0.9, batch=1, threads=1),
+        sampling=ScaffoldSampling(
+            sampler="adaptive", order="random", sure=0.998, least=0.002, rounds=2, doubt=0.02, batch=1, threads=1
+        ),
     )
     return ScaffoldConfig(
-        network=DiTConfig(width=128, depth=4, heads=4, reach=2),
+        network=DiTConfig(width=128, depth=4, heads=4, reach=2, census=True),
         training=training.model_copy(update={"steps": 1500, "batch_size": 4}),
-        sampling=ScaffoldSampling(sampler="confidence", chance=8, steps=256, batch=1, threads=1),
+        sampling=ScaffoldSampling(sampler="confidence", chance=8, steps=128, batch=1, threads=1),
         occupancy=maps,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor, nn
 
 from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
@@ -127,7 +128,7 @@ def train_generator(
     if start is not None:
         check_whole(start)
         for name, part in parts.items():
-            fill(part.network, load_part(start, name), start)
+            fill(part.network, _with_zeros(load_part(start, name), part.network), start)
     scenes = training_scenes(root, "train")
     if isinstance(generator, Scaffold | Autoregressive):
         scenes = fitting(scenes, generator.grid)
@@ -136,6 +137,12 @@ def train_generator(
     else:
         generator.fit(scenes, out, tuple(stages) or tuple(parts))  # type: ignore[arg-type]
     return Path(out) / "weights"
+
+
+def _with_zeros(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Weights, with those that they lack and that begin at 0: an addition that changes nothing as yet."""
+    news = {name: value for name, value in network.state_dict().items() if name not in tensors and not value.any()}
+    return {**tensors, **news}
 
 
 def fitting(scenes: Iterable[Scene], grid: VoxelGrid) -> Iterator[Scene]:

@@ -341,8 +341,7 @@ def change_recipe(recipe: BuildRecipe, changes: tuple[str, ...]) -> BuildRecipe:
 
 def left_out(config: BaseModel) -> dict[str, Any]:
     """The fields that a dump leaves out: paths, and later ones at their defaults."""
-    fields = type(config).model_fields.items()
-    return {name: getattr(config, name) for name, field in fields if field.exclude or field.exclude_if}
+    return {name: getattr(config, name) for name, f in type(config).model_fields.items() if f.exclude or f.exclude_if}
 
 
 def _choose_images(table: dict[str, Any], changes: tuple[str, ...]) -> tuple[str, ...]:
@@ -381,7 +380,10 @@ def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
 
 
 # Fields that a dump leaves out where they have their default, each with a field of the same table.
-_UNLISTED = dict.fromkeys(UNLISTED, "learning_rate") | {"reach": "heads", "chance": "order", "all_hidden": "max_tokens"}
+_UNLISTED = dict.fromkeys(("reach", "rotary", "census"), "heads") | dict.fromkeys(("all_hidden", "wear"), "max_tokens")
+_UNLISTED |= dict.fromkeys(("chance", "sure", "least", "rounds", "doubt"), "order") | dict.fromkeys(
+    UNLISTED, "learning_rate"
+)
 
 
 def _assign(table: dict[str, Any], path: str, value: Any) -> None:

@@ -42,6 +42,10 @@ class DiTConfig(BaseModel):
     # Voxels: how far along each axis a token is told its neighbours. 0 isn't written down, so that recipes keep the
     # digests that they had before there was a choice.
     reach: Annotated[int, Field(ge=0, le=3, exclude_if=lambda n: n == 0)] = 0
+    # Queries and keys are turned by where their tokens are: heads see offsets (RoPE, arXiv 2104.09864, axis by axis).
+    rotary: Annotated[bool, Field(exclude_if=lambda told: not told)] = False
+    # Each token is told how many of each class its sequence holds, which attention, a mean, learns late: one door.
+    census: Annotated[bool, Field(exclude_if=lambda told: not told)] = False
     attention: Literal["slices", "flex"] = "slices"
     bf16: bool = True  # blocks in bfloat16 where they run on a GPU; norms and the residual stream stay in float32
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
@@ -50,6 +54,8 @@ class DiTConfig(BaseModel):
     def _splits(self) -> Self:
         if self.width % self.heads or self.width < 6:
             raise ValueError("width must be a multiple of heads, and at least 6")
+        if self.rotary and (self.width // self.heads % 2 or self.width // self.heads < 6):
+            raise ValueError("rotary needs an even number of channels a head, at least 6")
         return self
 
 
@@ -65,9 +71,11 @@ class DiT(nn.Module):
         width = config.width
         self.embedding = nn.Embedding(classes + 1, width)  # MASK first
         self.table = nn.Embedding(math.prod(places), width) if config.positions == "learned" else None
-        if causal and config.reach:
-            raise InputError("network.reach", "0 for a model of the next token", str(config.reach))
+        if causal and (config.reach or config.rotary or config.census):
+            expected = "reach 0, nothing rotary and no census for a model of the next token"
+            raise InputError("network", expected, str(config))
         self.neighbours = Neighbours(classes, width, config.reach) if config.reach else None
+        self.census = zero(nn.Linear(classes + 1, width)) if config.census else None
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -96,12 +104,17 @@ class DiT(nn.Module):
         x = x if extra is None else x + extra
         if self.neighbours is not None:
             x = x + self.neighbours(tokens, positions if cells is None else cells, lengths)
+        if self.census is not None:
+            x = x + self.census(census(tokens, lengths, self.census.in_features).log1p())[_rows(lengths, x.device)]
         time = self.time(frequencies(torch.zeros(1, device=x.device) if t is None else t))
         if t is not None:
             time = time.repeat_interleave(torch.tensor(lengths, device=x.device), 0, output_size=len(tokens))
         if attends is None:
             kind = self.config.attention if x.is_cuda else "slices"
             attends = [attention(kind, tuple(lengths), self.causal, x.device)] * len(self.blocks)
+        if self.config.rotary:
+            angles = turns(positions if cells is None else cells, self.config.width // self.config.heads)
+            attends = [functools.partial(_turned, angles=angles, attend=attend) for attend in attends]
         with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda and self.config.bf16):
             for block, attend in zip(self.blocks, attends, strict=True):
                 if self.config.recompute and self.training:
@@ -145,8 +158,7 @@ def around(
     """What lies about each token's cell, its own left out, z fastest: 0 where its sequence has no token, 1 a hidden
     one, else its class + 2."""
     device = tokens.device
-    row = torch.arange(len(lengths), device=device)
-    row = row.repeat_interleave(torch.tensor(lengths, device=device), output_size=len(tokens))
+    row = _rows(lengths, device)
     _, y, z = edges = [int(n) + 1 + 2 * reach for n in cells.amax(0)]
     volume = torch.zeros(len(lengths) * math.prod(edges), dtype=torch.int64, device=device)
     i, j, k = (cells.long() + reach).unbind(1)
@@ -155,6 +167,18 @@ def around(
     offsets = [p for p in itertools.product(range(-reach, reach + 1), repeat=3) if any(p)]
     steps = torch.tensor([(a * y + b) * z + c for a, b, c in offsets], device=device)
     return volume[place[:, None] + steps]
+
+
+def census(tokens: Int64[Tensor, "n"], lengths: Sequence[int], kinds: int) -> Float[Tensor, "b k"]:
+    """How many tokens of each sequence are hidden, of class 0, 1, .."""
+    found = torch.bincount(_rows(lengths, tokens.device) * kinds + tokens + 1, minlength=len(lengths) * kinds)
+    return found.view(len(lengths), kinds).float()
+
+
+def _rows(lengths: Sequence[int], device: torch.device) -> Int64[Tensor, "n"]:
+    """Which sequence each token is of."""
+    row = torch.arange(len(lengths), device=device)
+    return row.repeat_interleave(torch.tensor(lengths, device=device), output_size=sum(lengths))
 
 
 class Block(nn.Module):
@@ -173,6 +197,23 @@ class Block(nn.Module):
         q, k, v = self.qkv(modulated(self.norms[0], x, shift, scale)).view(len(x), 3, self.heads, -1).unbind(1)
         x = x + gate * self.out(attend(q, k, v).reshape(len(x), -1))
         return x + gate_mlp * self.mlp(modulated(self.norms[1], x, shift_mlp, scale_mlp))
+
+
+def turns(cells: Int[Tensor, "n 3"], width: int) -> tuple[Float[Tensor, "n 1 e"], Float[Tensor, "n 1 e"]]:
+    """Cosines and sines by which pairs of a head's `width` channels are turned: by x, y and z times 2^-k of a quarter
+    of a turn, a third of the pairs each; by nothing the pairs left over."""
+    count = width // 6
+    rates = torch.pi / 2 * 0.5 ** torch.arange(count, device=cells.device)
+    angles = nn.functional.pad((cells[..., None].float() * rates).flatten(1), (0, width // 2 - 3 * count))
+    return angles.cos()[:, None], angles.sin()[:, None]
+
+
+def _turned(q: Tensor, k: Tensor, v: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    """Attention of turned queries and keys: a score knows where tokens are by their offset alone."""
+    cos, sin = (a.to(q.dtype) for a in angles)
+    (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
+    q = torch.cat([q1 * cos - q2 * sin, q2 * cos + q1 * sin], -1)
+    return attend(q, torch.cat([k1 * cos - k2 * sin, k2 * cos + k1 * sin], -1), v)
 
 
 def attention(kind: str, lengths: tuple[int, ...], causal: bool, device: torch.device) -> Attend:

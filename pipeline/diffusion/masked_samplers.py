@@ -4,6 +4,7 @@
     ancestral(cached)   the same draws; the network runs only after z has changed (Sahoo et al., arXiv 2406.07524)
     first_hitting       one token a call, in random order: ancestral with T -> infinity (Zheng et al., 2409.02908)
     confidence_ordered  the tokens first whose distribution is sharpest
+    adaptive            all tokens that are certain, else one; then what the others make unlikely is drawn anew
     remasking           ancestral, but open tokens may be hidden and drawn anew (ReMDM, Wang et al., 2503.00307)
 
 start: MASK where a token is to be drawn; everything else is known and never changes, and each draw is conditioned on
@@ -17,6 +18,7 @@ it. ReMDM's probabilities are taken at eps = 0, alpha_t = 1 - t.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -28,6 +30,7 @@ from pipeline.diffusion.masked import MASK, Denoise
 from pipeline.diffusion.sampling import categorical, uniform_rows
 
 Watch = Callable[[Int64[Tensor, "b l"]], None]
+PARTS = 8  # of the tokens, that `adaptive` doubts one after the other
 _BELOW_ONE = 1 - 2.0**-53
 
 
@@ -117,6 +120,78 @@ def confidence_ordered(
         if watch:
             watch(z)
     return z
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """How `adaptive` draws. sure: a class this likely is certain; order: of what isn't, "random" or as in
+    `confidence_ordered`, then with `chance`; least: classes less likely are never drawn (epsilon sampling, Hewitt et
+    al., 2210.15191), but for a token's likeliest; rounds: of doubt; doubt: at most so likely a class is drawn anew."""
+
+    sure: float = 0.995
+    order: Literal["random", "probability", "margin", "entropy"] = "random"
+    chance: int = 0
+    least: float = 0.0
+    rounds: int = 0
+    doubt: float = 0.0
+
+
+def adaptive(
+    denoise: Denoise,
+    start: Int64[Tensor, "b l"],
+    streams: Sequence[torch.Generator],
+    how: Adaptive,
+    *,
+    watch: Watch | None = None,
+) -> Int64[Tensor, "b l"]:
+    """All tokens that are certain open at once, or, where none is, the one whose turn it is. In rounds, each is then
+    asked for as if it were hidden, an eighth of them at a time, and those whose class is doubtful are drawn again (an
+    informed corrector, Zhao et al., 2407.21243, with a threshold)."""
+    z, free = start, start == MASK
+    z = _by_certainty(denoise, z, streams, how, watch)
+    for _ in range(how.rounds):
+        parts = (uniform_rows(streams, z.shape[1]) * PARTS).long()
+        likely = own_probabilities(denoise, z, free, parts)
+        z = _by_certainty(denoise, torch.where(free & (likely < how.doubt), MASK, z), streams, how, watch)
+    return z
+
+
+def _by_certainty(
+    denoise: Denoise, z: Int64[Tensor, "b l"], streams: Sequence[torch.Generator], how: Adaptive, watch: Watch | None
+) -> Int64[Tensor, "b l"]:
+    order, uniforms = (uniform_rows(streams, z.shape[1]) for _ in range(2))  # drawn whether there is a mask or not
+    call = 0
+    while (hidden := z == MASK).any():
+        logits = denoise(z)
+        early = call < how.chance and how.order != "random"
+        turn = order if early or how.order == "random" else confidence(logits, how.order)
+        turn = torch.nn.functional.one_hot(turn.masked_fill(~hidden, -torch.inf).argmax(-1), z.shape[1]).bool()
+        sure = hidden & (confidence(logits, "probability") >= how.sure) & (not early)
+        opens = torch.where(sure.any(-1, keepdim=True), sure, hidden & turn)
+        z, call = opened(z, likely_enough(logits, how.least), opens, uniforms), call + 1
+        if watch:
+            watch(z)
+    return z
+
+
+def own_probabilities(
+    denoise: Denoise, z: Int64[Tensor, "b l"], free: Bool[Tensor, "b l"], parts: Int64[Tensor, "b l"]
+) -> Float[Tensor, "b l"]:
+    """How likely each free token's class is given the tokens of the other parts; 1 for one that isn't free."""
+    found = torch.ones(z.shape, device=z.device)
+    for part in range(PARTS):
+        asked = free & (parts == part)
+        p = denoise(torch.where(asked, MASK, z)).float().softmax(-1).gather(-1, z.clamp_min(0)[..., None])[..., 0]
+        found = torch.where(asked, p, found)
+    return found
+
+
+def likely_enough(logits: Float[Tensor, "*n k"], least: float) -> Float[Tensor, "*n k"]:
+    """-inf for classes less likely than `least`, but for the likeliest."""
+    if least <= 0:
+        return logits
+    p = logits.float().softmax(-1)
+    return logits.masked_fill(p < p.amax(-1, keepdim=True).clamp(max=least), -torch.inf)
 
 
 def remasking(

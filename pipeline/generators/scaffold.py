@@ -72,6 +72,9 @@ class ScaffoldConfig(BaseModel):
     # Share of training sequences at t = 1. Of hundreds of tokens all are hidden hardly ever else, and from there a draw
     # begins: what kind of house it is to be. 0 is not written down; see DiTConfig.reach.
     all_hidden: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
+    # Half of the sequences that classes are trained on miss voxels that few others hold (`tokens.worn`), as drawn maps
+    # do: conditioning augmentation (Ho et al., arXiv 2106.15282). 0 is not written down.
+    wear: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda share: share == 0)] = 0.0
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
     occupancy: OccupancyConfig | None = None  # a generator of maps, trained beside it; None: maps are given
@@ -117,7 +120,7 @@ class Scaffold:
         config, sequences = self.config, [self._tokens(scene) for scene in dataset]
         digest = digest_of_tokens(sequences)
         if CLASSES in stages:
-            data = TokenData(sequences, self.grid.shape, config.max_tokens, config.turn, config.shift)
+            data = TokenData(sequences, self.grid.shape, config.max_tokens, config.turn, config.shift, config.wear)
             folder = Path(out) / CLASSES
             done = train(self.network, self.loss, data, config.training, folder, data_digest=digest, collate=collate)
             load_model(done.checkpoint, self.network)

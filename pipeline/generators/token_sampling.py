@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.diffusion import masked_samplers
 from pipeline.diffusion.dit import denoiser
 from pipeline.diffusion.masked import MASK, Denoise
-from pipeline.diffusion.masked_samplers import Watch
+from pipeline.diffusion.masked_samplers import Adaptive, Watch
 from pipeline.diffusion.sampling import generators
 from pipeline.generators.tokens import Tokens, nearest
 from pipeline.generators.volumes import threads
@@ -28,11 +28,16 @@ class ScaffoldSampling(BaseModel):
     """How tokens are drawn; see masked_samplers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    sampler: Literal["ancestral", "first_hitting", "confidence", "remasking"] = "first_hitting"
+    sampler: Literal["ancestral", "first_hitting", "confidence", "adaptive", "remasking"] = "first_hitting"
     steps: Count | None = None  # None, of first_hitting and confidence: one token a call
     cached: bool = True  # the network runs only after a token has changed; samples are the same
-    order: Literal["probability", "margin", "entropy"] = "probability"  # confidence: what opens first
-    chance: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0  # confidence: tokens opened at random before
+    order: Literal["random", "probability", "margin", "entropy"] = "probability"  # what opens first, where told
+    # Tokens opened at random before, of confidence and adaptive. What isn't used isn't written down: DiTConfig.reach.
+    chance: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0
+    sure: Annotated[float | None, Field(gt=0, le=1, exclude_if=lambda p: p is None)] = None  # adaptive: see Adaptive
+    least: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda p: p == 0)] = 0.0
+    rounds: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0
+    doubt: Annotated[float, Field(ge=0, le=1, exclude_if=lambda p: p == 0)] = 0.0
     eta: Annotated[float, Field(ge=0, le=1)] = 0.1  # remasking: share of what may be hidden again
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: exact; else nucleus truncation
     bucket: Count = 64  # tokens: sequences of a batch are filled up to a multiple of this
@@ -44,6 +49,12 @@ class ScaffoldSampling(BaseModel):
     def _whole(self) -> Self:
         if self.steps is None and self.sampler in ("ancestral", "remasking"):
             raise ValueError(f"sampler {self.sampler!r} needs steps")
+        if (self.sampler == "adaptive") != (self.sure is not None):
+            raise ValueError("sure belongs to, and is needed by, sampler 'adaptive'")
+        if self.sampler == "adaptive" and (self.top_p < 1 or self.steps is not None):
+            raise ValueError("sampler 'adaptive' has least in place of top_p, and counts no steps")
+        if self.sampler == "confidence" and self.order == "random":
+            raise ValueError("sampler 'confidence' in random order is 'first_hitting'")
         return self
 
     def torch_device(self) -> torch.device:
@@ -55,6 +66,9 @@ class ScaffoldSampling(BaseModel):
     ) -> Int64[Tensor, "b l"]:
         """Tokens for every MASK of `start`, by the sampler of this config."""
         denoise = masked_samplers.cached(denoise) if self.cached else denoise
+        if self.sure is not None:
+            how = Adaptive(self.sure, self.order, self.chance, self.least, self.rounds, self.doubt)
+            return masked_samplers.adaptive(denoise, start, streams, how, watch=watch)
         rest: dict[str, Any] = {"top_p": self.top_p, "watch": watch}
         if self.sampler == "ancestral":
             return masked_samplers.ancestral(denoise, start, streams, self.steps or 1, **rest)

@@ -76,8 +76,8 @@ def nearest(positions: Int64[np.ndarray, "n 3"], anchor: int, count: int) -> Int
 class TokenData:
     """Training sequences; see pipeline.learning.order.Indexed.
 
-    Of more than `limit` voxels the nearest to a random one are taken. turn, shift: see ScaffoldConfig; the grid must be
-    square in x and y to be turned.
+    Of more than `limit` voxels the nearest to a random one are taken. turn, shift, wear: see ScaffoldConfig; the grid
+    must be square in x and y to be turned.
     """
 
     sequences: Sequence[Tokens]
@@ -85,6 +85,7 @@ class TokenData:
     limit: int
     turn: bool = False
     shift: bool = False
+    wear: float = 0.0
 
     def __post_init__(self) -> None:
         if self.turn and self.shape[0] != self.shape[1]:
@@ -101,6 +102,8 @@ class TokenData:
         tokens = self.sequences[index]
         if len(tokens.classes) > self.limit:
             tokens = tokens.at(nearest(tokens.positions, int(random.integers(len(tokens.classes))), self.limit))
+        if self.wear and random.integers(2):
+            tokens = worn(tokens, self.wear, random)
         positions = tokens.positions
         if self.turn:
             positions = turned(positions, self.shape[0], int(random.integers(4)), bool(random.integers(2)))
@@ -109,6 +112,21 @@ class TokenData:
             aside = random.integers(-low, np.asarray(self.shape) - high)
             positions = positions + aside * [1, 1, 0]  # floors stay floors
         return Tokens(tokens.classes, positions)
+
+
+def worn(tokens: Tokens, share: float, random: np.random.Generator) -> Tokens:
+    """A sequence without some of its voxels: each goes with probability share^n, n its occupied neighbours by face.
+
+    One voxel stays at least.
+    """
+    low = tokens.positions.min(0) - 1
+    there = np.zeros(tokens.positions.max(0) - low + 2, bool)
+    there[tuple((tokens.positions - low).T)] = True
+    steps = np.concatenate([np.eye(3, dtype=np.int64), -np.eye(3, dtype=np.int64)])
+    around = there[tuple((tokens.positions[:, None] - low + steps).transpose(2, 0, 1))].sum(1)  # n
+    stays = random.random(len(around)) >= share**around
+    stays[random.integers(len(stays))] = True
+    return tokens.at(np.flatnonzero(stays))
 
 
 def turned(positions: Int64[np.ndarray, "n 3"], edge: int, quarters: int, mirror: bool) -> Int64[np.ndarray, "n 3"]:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.diffusion.dit import DiT, DiTConfig, around, attention, denoiser, sincos
+from pipeline.diffusion import dit
+from pipeline.diffusion.dit import DiT, DiTConfig, around, attention, census, denoiser, sincos
 from pipeline.diffusion.masked import MASK
 from pipeline.scene.errors import InputError
 
@@ -35,7 +36,7 @@ def test_a_new_network_says_nothing() -> None:
 
 @pytest.mark.parametrize(("causal", "reach"), [(False, 0), (True, 0), (False, 2)])
 def test_packed_sequences_do_not_see_each_other(causal: bool, reach: int) -> None:
-    made, (tokens, positions) = network(causal=causal, reach=reach), sequences()
+    made, (tokens, positions) = network(causal=causal, reach=reach, rotary=reach > 0), sequences()
     packed, first = made(tokens, positions, LENGTHS), 0
     for length in LENGTHS:
         part = slice(first, first + length)
@@ -83,6 +84,24 @@ def test_order_means_nothing_and_place_much(kind: Any) -> None:
         moved = positions.clone()
         moved[0, axis] = (moved[0, axis] + 1) % 6
         assert not torch.allclose(made(tokens, moved, [12])[0], found[0], atol=1e-4)
+
+
+def test_turned_scores_know_offsets_alone() -> None:
+    """A query and a key, turned by their cells: their product stays if both move, and changes with each axis."""
+    q, k = torch.randn(2, 1, 1, 14, generator=torch.Generator().manual_seed(0))
+    cells = torch.tensor([[0, 0, 0], [3, 7, 2], [5, 5, 5], [8, 12, 7], [4, 7, 2], [3, 9, 2], [3, 7, 3]])
+
+    def attend(a: torch.Tensor, b: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ie,je->ij", a[:, 0], b[:, 0])
+
+    scores = dit._turned(q.expand(7, 1, 14), k.expand(7, 1, 14), q, dit.turns(cells, 14), attend)
+    assert torch.allclose(scores[0, 1], scores[2, 3], atol=1e-5)
+    assert torch.allclose(scores.diagonal(), (q * k).sum().expand(7), atol=1e-5)
+    assert len({round(float(scores[0, j]), 3) for j in (1, 4, 5, 6)}) == 4
+    cos, sin = dit.turns(torch.tensor([[1, 0, 1]]), 14)
+    assert torch.allclose(
+        torch.atan2(sin, cos)[0, 0], torch.tensor([1, 0.5, 0, 0, 1, 0.5, 0]) * torch.pi / 2, atol=1e-6
+    )
 
 
 def test_sincos_codes_by_hand_and_all_different() -> None:
@@ -156,5 +175,27 @@ def test_a_token_is_told_its_neighbours() -> None:
     cells = torch.tensor([[1, 1, 1], [1, 1, 2], [4, 4, 4]])
     changed = made(torch.tensor([MASK, 1, MASK]), cells, [3]) != made(torch.tensor([MASK, 2, MASK]), cells, [3])
     assert changed.any(-1).tolist() == [True, True, False]
-    with pytest.raises(InputError, match=r"network\.reach"):
-        network(causal=True, reach=1)
+    for said in ({"reach": 1}, {"rotary": True}, {"census": True}):
+        with pytest.raises(InputError, match="reach 0, nothing rotary and no census"):
+            network(causal=True, **said)
+    with pytest.raises(ValueError, match="even number"):
+        DiTConfig(width=21, heads=3, rotary=True)
+
+
+def test_a_census_counts_each_sequence() -> None:
+    tokens = torch.tensor([MASK, 0, 0, 2, MASK, MASK, 1])
+    assert census(tokens, [4, 3], 4).tolist() == [[1, 2, 0, 1], [2, 0, 1, 0]]
+    made = DiT(K, DiTConfig(width=24, depth=1, heads=2, census=True), PLACES)
+    torch.nn.init.normal_(made.leave.weight)  # blocks still do nothing
+    tokens, cells = torch.tensor([MASK, 1, MASK, MASK]), torch.tensor([[0, 0, 0], [5, 5, 5], [1, 1, 1], [5, 5, 5]])
+    other = tokens.clone()
+    other[1] = 2
+    assert torch.equal(made(tokens, cells, [2, 2])[0], made(other, cells, [2, 2])[0])  # begins at 0
+    assert made.census is not None
+    torch.nn.init.normal_(made.census.weight)
+    changed = (made(tokens, cells, [2, 2]) != made(other, cells, [2, 2])).any(-1)
+    assert changed.tolist() == [True, True, False, False]
+    with pytest.raises(InputError, match="nothing rotary"):
+        network(causal=True, rotary=True)
+    with pytest.raises(ValueError, match="even number"):
+        DiTConfig(width=21, heads=3, rotary=True)

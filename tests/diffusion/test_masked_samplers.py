@@ -19,10 +19,17 @@ from tests.diffusion.tiny_joint import bayes, counts_of
 
 CPU = torch.device("cpu")
 Sample = Callable[..., torch.Tensor]
+
+
+def _a_token_a_call(denoise: Denoise, start: torch.Tensor, streams: list[torch.Generator], _calls: int) -> torch.Tensor:
+    return samplers.adaptive(denoise, start, streams, samplers.Adaptive(sure=1))
+
+
 EVERY: dict[str, tuple[Sample, int]] = {
     "ancestral": (samplers.ancestral, 12),
     "first_hitting": (samplers.first_hitting, 2),
     "confidence": (samplers.confidence_ordered, 2),
+    "adaptive": (_a_token_a_call, 3),
     "remasking": (functools.partial(samplers.remasking, eta=0.5), 12),
     "capped": (functools.partial(samplers.remasking, eta=0.1, rule="cap"), 12),
 }
@@ -116,6 +123,56 @@ def test_some_open_by_chance_before_the_surest_do(calls: int | None) -> None:
     assert len(set(first)) > 10
 
 
+def adaptive(denoise: Denoise, start: torch.Tensor, **how: Any) -> torch.Tensor:
+    return samplers.adaptive(denoise, start, streams(len(start)), samplers.Adaptive(**how))
+
+
+@pytest.mark.parametrize(("order", "chance"), [("random", 0), ("margin", 0), ("probability", 2)])
+def test_what_is_certain_opens_at_once_and_the_joint_distribution_stays(order: Any, chance: int) -> None:
+    x = adaptive(bayes, masks(3000), order=order, chance=chance, sure=1 - 1e-9)
+    assert joint_p_value(x) > 1e-3
+
+
+def test_certain_tokens_take_one_call() -> None:
+    logits, calls = torch.zeros(2, 12, 3), [0]
+    logits[:, 2:, 1] = 9.0
+
+    def counting(z: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return logits
+
+    x = adaptive(counting, masks(2, 12), sure=0.99)
+    assert calls[0] == 3
+    assert (x[:, 2:] == 1).float().mean() > 0.9
+    assert torch.equal(adaptive(counting, masks(2, 12), sure=0.99, least=0.01)[:, 2:], torch.ones(2, 10).long())
+
+
+def test_doubtful_tokens_are_drawn_anew_until_they_fit() -> None:
+    """All twelve tokens are alike, and what has opened is at first not looked at."""
+    calls = [0]
+
+    def alike(z: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        counts = torch.nn.functional.one_hot(z + 1, 4)[..., 1:].sum(1, keepdim=True).float()
+        return (counts * (2.0 if calls[0] > 12 else 0.0)).expand(len(z), 12, 3)
+
+    rough = adaptive(alike, masks(1, 12), sure=1.0)
+    assert len(rough.unique()) == 3
+    calls[0] = 0
+    start = masks(1, 12)
+    start[0, 5] = 2
+    mended = adaptive(alike, start, sure=1.0, rounds=4, doubt=0.3)
+    assert len(mended.unique()) == 1 or (mended[0] != mended.mode()[0]).nonzero().flatten().tolist() == [5]
+    assert mended[0, 5] == 2
+
+
+def test_likely_enough_keeps_the_likeliest() -> None:
+    p = torch.tensor([[0.9, 0.06, 0.04], [0.34, 0.33, 0.33]])
+    assert (samplers.likely_enough(p.log(), 0.05) > -torch.inf).tolist() == [[True, True, False], [True] * 3]
+    assert (samplers.likely_enough(p.log(), 0.5) > -torch.inf).sum(1).tolist() == [1, 1]
+    assert torch.equal(samplers.likely_enough(p.log(), 0.0), p.log())
+
+
 @pytest.mark.parametrize(("eta", "rule"), [(0.4, "rescale"), (0.02, "cap")])
 def test_remasking_keeps_the_marginals(eta: float, rule: Any) -> None:
     """At every time a token is hidden with probability t and else distributed as the data are."""
@@ -170,7 +227,7 @@ def test_known_tokens_survive_and_are_conditioned_on(name: str) -> None:
     rows, p = 2000, tiny_joint.probabilities()
     start = masks(rows)
     start[:, 1] = 2
-    if name in ("first_hitting", "confidence"):
+    if name in ("first_hitting", "confidence", "adaptive"):
         x = sample(fast_bayes, start, streams(rows), steps)  # two tokens, a token a call
     else:
         x = sample(side_by_side(fast_bayes), start.view(1, -1), streams(1), 200).view(-1, 3)
@@ -195,7 +252,7 @@ def test_a_row_depends_on_its_stream_and_start_alone(name: str) -> None:
 RARE = torch.tensor([0.6, 0.39, 9e-3, 8e-4, 2e-4], dtype=torch.float64)
 
 
-@every_sampler
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "adaptive"])  # which takes a call a token here
 def test_frequencies_of_independent_tokens_include_rare_ones(name: str) -> None:
     """Whatever the order, classes come at their rates; Gumbel noise in float32 would lose the tail."""
     sample, steps = EVERY[name]

@@ -44,6 +44,18 @@ def scaffold(weights: Path) -> Scaffold:
     return found
 
 
+def test_training_goes_on_with_an_addition_that_begins_at_nothing(root: Path, weights: Path, tmp_path: Path) -> None:
+    changes = (*SMALL, "network.census=true", "wear=0.3", "training.learning_rate=1e-9", "occupancy.training.steps=1")
+    found = scaffold(train_generator(generator_recipe("craft3d_tiny", changes), root, tmp_path, start=weights))
+    before, after = scaffold(weights).network.state_dict(), found.network.state_dict()
+    assert set(after) - set(before) == {"census.weight", "census.bias"}
+    assert all(np.allclose(after[name], before[name], atol=1e-6) for name in before)
+    assert 0 < float(after["census.weight"].abs().max()) < 1e-6
+    other = generator_recipe("craft3d_tiny", (*SMALL, "network.reach=1"))  # an addition that begins otherwise
+    with pytest.raises(InputError, match="weights named"):
+        train_generator(other, root, tmp_path / "other", start=weights)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".build" not in path.parts]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -8,7 +8,7 @@ import pytest
 from pipeline.datasets.craft3d import open_craft3d
 from pipeline.generators.protocol import Known
 from pipeline.generators.scaffold import CRAFT_GRID
-from pipeline.generators.tokens import TokenData, Tokens, collate, map_of, nearest, placed, tokens_of, turned
+from pipeline.generators.tokens import TokenData, Tokens, collate, map_of, nearest, placed, tokens_of, turned, worn
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -82,6 +82,29 @@ def test_long_sequences_are_cut_to_neighbourhoods() -> None:
     assert all(len(np.unique(p, axis=0)) == 8 for p in cuts)
     assert max(np.ptp(p, axis=0).max() for p in cuts) <= 3
     assert len(np.unique(np.concatenate(cuts), axis=0)) == labels.size  # every voxel is learned from
+
+
+def test_worn_scenes_miss_what_few_hold() -> None:
+    """A block of 27 with a spike on top: of the spike's two voxels the upper one has one neighbour, the lower two."""
+    cube = np.argwhere(np.ones((3, 3, 3), bool))
+    positions = np.concatenate([cube, [[1, 1, 3], [1, 1, 4]]])
+    tokens, random = Tokens(np.arange(29), positions), np.random.default_rng(0)
+    counts = np.zeros(29)
+    for _ in range(1000):
+        left = worn(tokens, 0.5, random)
+        assert np.array_equal(left.positions, positions[left.classes])
+        counts[left.classes] += 1
+    shares = counts / 1000
+    assert shares[28] == pytest.approx(0.5, abs=0.06)
+    assert shares[27] == pytest.approx(0.75, abs=0.06)
+    assert shares[0] == pytest.approx(1 - 0.5**3, abs=0.05)  # a corner
+    assert shares[13] == pytest.approx(1 - 0.5**6, abs=0.03)  # the middle
+    lone = Tokens(np.array([7]), np.array([[2, 2, 2]]))
+    assert worn(lone, 0.5, random).classes.tolist() == [7]
+    data = TokenData([tokens], (8, 8, 8), 1024, wear=0.5)
+    sizes = [len(data.draw(0, random).classes) for _ in range(200)]
+    assert 60 < sizes.count(29) < 140
+    assert len(data[0].classes) == 29
 
 
 def test_packing() -> None:
