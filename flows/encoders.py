@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.changes import apply_changes, table_of
 from flows.generators import training_scenes
-from flows.recipes import apply_changes, validated
+from flows.recipes import validated
 from pipeline.metrics.encoder3d import EncoderConfig
 from pipeline.metrics.encoder3d_training import fit_encoder
 from pipeline.scene.errors import InputError
@@ -23,7 +24,7 @@ def train_encoder(root: Path, out: Path, changes: tuple[str, ...] = ()) -> dict[
     if not scenes:
         raise InputError(root, "labelled scenes in split train", "none")
     fields = {"shape": scenes[0].grid.shape, "classes": len(scenes[0].taxonomy.classes)}
-    table = validated(EncoderConfig, fields).model_dump(mode="json")
+    table = table_of(validated(EncoderConfig, fields))
     apply_changes(table, changes)
     config = validated(EncoderConfig, table)
     encoder = fit_encoder(_labels(scenes), config, Path(out), _labels(held_out) if held_out else None)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flows.changes import apply_changes, table_of
 from flows.generators import GeneratorConfig, config_of
-from flows.recipes import apply_changes
 from flows.scaffold_recipes import SCAFFOLD_RECIPES
 from pipeline.diffusion.dit import DiTConfig
 from pipeline.diffusion.stage import StageConfig
@@ -257,7 +257,7 @@ def generator_recipe(name: str, changes: tuple[str, ...] = ()) -> GeneratorConfi
     """A recipe by name with "path=value" changes; a path's first word "*" means every stage. Raises InputError."""
     if name not in GENERATOR_RECIPES:
         raise InputError("recipe", f"one of {', '.join(GENERATOR_RECIPES)}", repr(name))
-    table = GENERATOR_RECIPES[name]().model_dump(mode="json")
+    table = table_of(GENERATOR_RECIPES[name]())
     stages = [f"{key}." for key, value in table.items() if isinstance(value, dict) and "training" in value]
     stages += [""] if "training" in table else []  # a method whose main stage is the table itself
     for change in changes:

@@ -142,8 +142,9 @@ def sample(
       occfactory images sample runs/images/weights data/runs/town --out runs/drawn --images 4 --words weather \\
         --set synthesis.scheduler=dpm++ --set synthesis.steps=20 --set synthesis.guidance=3
     """
+    from flows.changes import apply_changes
     from flows.image_samples import SamplesRecipe, sample_images, samples_recipe
-    from flows.recipes import apply_changes, validated
+    from flows.recipes import validated
     from flows.ssc_score import told
 
     pairs: dict[str, object] = {} if size is None else dict(zip(("width_px", "height_px"), _size(size), strict=True))

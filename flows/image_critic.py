@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.changes import apply_changes, table_of
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.recipes import SplitSource, apply_changes, validated
+from flows.recipes import SplitSource, validated
 from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import Critic, CriticConfig, small, tiny
 from pipeline.images.critic_training import fit_critic
@@ -62,7 +63,7 @@ def train_critic(
 
 
 def _config(pairs: ImagePairs, toy: bool, changes: Sequence[str]) -> CriticConfig:
-    table = (tiny if toy else small)(pairs.taxonomy).model_dump(mode="json")
+    table = table_of((tiny if toy else small)(pairs.taxonomy))
     apply_changes(table, tuple(changes))
     return validated(CriticConfig, table)
 

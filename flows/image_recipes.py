@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flows.changes import apply_changes, table_of
 from flows.image_pairs import PairsConfig
-from flows.recipes import AnyModel, Config, apply_changes, validated
+from flows.recipes import AnyModel, Config, validated
 from pipeline.images.autoencoder import VaeTraining
 from pipeline.images.base import TINY, BaseConfig
 from pipeline.images.config import ControlConfig, SynthesisConfig
@@ -152,6 +153,6 @@ def _changed(recipes: dict[str, Callable[[], AnyModel]], name: str, changes: tup
     if name not in recipes:
         raise InputError("recipe", f"one of {', '.join(recipes)}", repr(name))
     recipe = recipes[name]()
-    table = recipe.model_dump(mode="json")
+    table = table_of(recipe)
     apply_changes(table, changes)
     return validated(type(recipe), table)

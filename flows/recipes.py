@@ -6,7 +6,6 @@ A recipe's digest is its identity: it holds no path of a machine and no number o
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flows.changes import apply_changes
 from flows.view_recipe import ViewConfig
 from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
-from pipeline.learning.config import UNLISTED
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import data_path, digest_of, sha256_file
 from pipeline.scene.grid import COMPARISON_GRID, DEFAULT_GRID, VoxelGrid
@@ -360,15 +359,6 @@ def _choose_images(table: dict[str, Any], changes: tuple[str, ...]) -> tuple[str
     return tuple(left)
 
 
-def apply_changes(table: dict[str, Any], changes: tuple[str, ...]) -> None:
-    """Make "path=value" changes in a config's table, values in JSON or as plain words. Raises InputError."""
-    for change in changes:
-        path, equals, value = change.partition("=")
-        if not equals:
-            raise InputError("--set", "FIELD=VALUE", repr(change))
-        _assign(table, path, _parse(value))
-
-
 def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
     """A config from its fields; the first bad one is named in one line. Raises InputError."""
     try:
@@ -377,26 +367,3 @@ def validated(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"recipe field {where}", first["msg"], repr(first["input"])) from None
-
-
-# Fields that a dump leaves out where they have their default, each with a field of the same table.
-_UNLISTED = dict.fromkeys(("reach", "rotary", "census"), "heads") | dict.fromkeys(("all_hidden", "wear"), "max_tokens")
-_UNLISTED |= dict.fromkeys(("chance", "sure", "least", "rounds", "doubt"), "order") | dict.fromkeys(
-    UNLISTED, "learning_rate"
-)
-
-
-def _assign(table: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        table = table.get(parent) if isinstance(table, dict) else None  # type: ignore[assignment]
-    if not isinstance(table, dict) or not (last in table or _UNLISTED.get(last) in table):
-        raise InputError("--set", "a field of the recipe", repr(path), "see `occfactory recipes NAME`")
-    table[last] = value
-
-
-def _parse(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows import ssc_recipes
-from flows.recipes import apply_changes, validated
+from flows.changes import apply_changes, table_of
+from flows.recipes import validated
 from pipeline.learning.config import Schedule
 from pipeline.scene.errors import InputError
 from ssc_eval.protocols import ProtocolRecipe
@@ -53,6 +54,6 @@ def protocol_recipe(name: str, changes: tuple[str, ...] = ()) -> ProtocolRecipe:
     """A recipe by name with "path=value" changes, such as training.steps=300 or seeds=[0]. Raises InputError."""
     if name not in PROTOCOL_RECIPES:
         raise InputError("recipe", f"one of {', '.join(PROTOCOL_RECIPES)}", repr(name))
-    table = PROTOCOL_RECIPES[name]().model_dump(mode="json")
+    table = table_of(PROTOCOL_RECIPES[name]())
     apply_changes(table, changes)
     return validated(ProtocolRecipe, table)

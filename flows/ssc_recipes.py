@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flows.recipes import apply_changes, validated
+from flows.changes import apply_changes, table_of
+from flows.recipes import validated
 from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.scene.errors import InputError
 from ssc_eval.monoscene import MonoSceneConfig
@@ -82,6 +83,6 @@ def ssc_recipe(name: str, sources: Sources, changes: tuple[str, ...] = ()) -> Ss
     """A recipe by name with "path=value" changes, such as training.steps=300. Raises InputError."""
     if name not in SSC_RECIPES:
         raise InputError("recipe", f"one of {', '.join(SSC_RECIPES)}", repr(name))
-    table = SSC_RECIPES[name](sources).model_dump(mode="json")
+    table = table_of(SSC_RECIPES[name](sources))
     apply_changes(table, changes)
     return validated(SscConfig, table)

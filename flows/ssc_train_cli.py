@@ -87,7 +87,8 @@ def predict(
 
 def source_of(text: str, **defaults: object) -> Source:
     """A Source from ROOT,field=value,... Raises InputError."""
-    from flows.recipes import apply_changes, validated
+    from flows.changes import apply_changes
+    from flows.recipes import validated
     from ssc_eval.samples import Source
 
     root, *changes = text.split(",")
