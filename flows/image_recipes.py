@@ -20,7 +20,7 @@ from pipeline.scene.errors import InputError
 
 COLOURED = ControlConfig(parts=("rgb", "inverse_depth", "edges", "palette"))  # few photographs tell of colours what
 # words could not: the light of one of them
-CALM = SynthesisConfig(guidance=1.0, temperature=0.6, control_scale=1.5)  # what a network of two hours draws best
+CALM = SynthesisConfig(guidance=1.0, temperature=0.7, control_scale=1.5)  # what a network of two hours draws best
 PLAIN = PromptConfig(negative=False)  # what a pipeline of few words learns: with no text against it, guidance has ""
 
 
