@@ -13,10 +13,10 @@ from typing import Any
 from flows.image_critic import Splits
 from flows.image_pairs import ImagePairs
 from flows.image_recipes import BaseRecipe, ControlRecipe
+from flows.image_weights import training_recipe
 from flows.recipes import SplitSource
 from pipeline.images.autoencoder import train_vae
 from pipeline.images.base import new_pipeline, quiet, save_controlnet, save_pipeline
-from pipeline.images.base import read_card as read_pipeline_card
 from pipeline.images.condition import show_condition
 from pipeline.images.config import conditioning_channels
 from pipeline.images.controlnet import train_control
@@ -72,8 +72,7 @@ def _new(train: ImagePairs, out: Path, recipe: BaseRecipe, features: Path | None
 
 def _begun(start: Path, recipe: BaseRecipe) -> tuple[Any, dict[str, str]]:
     """The pipeline that `train_base` left at `start`, and where it is from."""
-    learned = ((read_pipeline_card(start) or {}).get("recipe")) or {}
-    now = recipe.model_dump(mode="json")
+    learned, now = training_recipe(start), recipe.model_dump(mode="json")
     pairs = learned.get("pairs", {})
     if learned.get("networks") != now["networks"] or pairs.get("control") != now["pairs"]["control"]:
         what = "a pipeline that `images train-base` made with this recipe's networks and control image"

@@ -36,10 +36,7 @@ def control_image(view: View, config: ControlConfig, palette: Palette | None = N
     hit = _hits(view, config.speck_px)
     beyond = _Beyond(view.camera, config)
     depth = np.where(hit, view.depth.astype(np.float64), beyond.depth)  # (h, w), infinite in the sky
-    layers = [
-        _coloured(view, hit, beyond, palette) if part == "palette" else _part(part, view, config, hit, depth, beyond)
-        for part in config.parts
-    ]
+    layers = [_part(part, view, config, hit, depth, beyond, palette) for part in config.parts]
     return np.concatenate([np.atleast_3d(layer).transpose(2, 0, 1) for layer in layers]).astype(np.float32)
 
 
@@ -81,6 +78,7 @@ def _part(
     hit: Bool[np.ndarray, "h w"],
     depth: Float64[np.ndarray, "h w"],
     beyond: _Beyond,
+    palette: Palette | None,
 ) -> Float64[np.ndarray, "h w *c"]:
     if part == "rgb":
         return np.where(hit[..., None], view.rgb, beyond.colour()) / 255
@@ -90,6 +88,8 @@ def _part(
         return np.minimum(depth, config.far_m) / config.far_m
     if part == "semantics":
         return np.where(hit[..., None], _class_colours(view, config), beyond.flat()) / 255
+    if part == "palette":
+        return _coloured(view, hit, beyond, palette)
     return _edges(np.where(hit, view.semantics, EMPTY).astype(np.uint8), depth, config).astype(np.float64)
 
 

@@ -195,7 +195,3 @@ def test_a_census_counts_each_sequence() -> None:
     torch.nn.init.normal_(made.census.weight)
     changed = (made(tokens, cells, [2, 2]) != made(other, cells, [2, 2])).any(-1)
     assert changed.tolist() == [True, True, False, False]
-    with pytest.raises(InputError, match="nothing rotary"):
-        network(causal=True, rotary=True)
-    with pytest.raises(ValueError, match="even number"):
-        DiTConfig(width=21, heads=3, rotary=True)
