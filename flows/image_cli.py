@@ -55,6 +55,9 @@ def train_critic(
 
 
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe.")]
+Critic = Annotated[
+    Path | None, typer.Option(help="OUT/weights of a critic for the parts of the loss that ask one; not the judge.")
+]
 
 
 @images.command("train-base")
@@ -63,9 +66,7 @@ def train_base(
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run found there goes on.")],
     recipe: Annotated[str, typer.Option(help="small or tiny (see flows/image_recipes.py).")] = "small",
-    features: Annotated[
-        Path | None, typer.Option(help="A critic's weights for the VAE's perceptual loss; not the judge's.")
-    ] = None,
+    critic: Critic = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="OUT/weights of an earlier run, to train its networks further.")
     ] = None,
@@ -87,7 +88,7 @@ def train_base(
     from flows.image_training import train_base as trained
 
     chosen = base_recipe(recipe, tuple(changes or ()))
-    typer.echo(trained(root, out, chosen, Splits(split, held_out), features=features, start=start))
+    typer.echo(trained(root, out, chosen, Splits(split, held_out), critic=critic, start=start))
 
 
 @images.command("train-controlnet")
@@ -97,6 +98,7 @@ def train_controlnet(
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run found there goes on.")],
     recipe: Annotated[str, typer.Option(help="semantic_kitti, small or tiny.")] = "semantic_kitti",
+    critic: Critic = None,
     split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
     held_out: Annotated[str, typer.Option("--held-out", help="The split of the validation images.")] = "val",
     changes: Changes = None,
@@ -111,7 +113,8 @@ def train_controlnet(
     from flows.image_recipes import control_recipe
     from flows.image_training import train_controlnet as trained
 
-    typer.echo(trained(base, root, out, control_recipe(recipe, tuple(changes or ())), Splits(split, held_out)))
+    chosen = control_recipe(recipe, tuple(changes or ()))
+    typer.echo(trained(base, root, out, chosen, Splits(split, held_out), critic=critic))
 
 
 @images.command("sample")

@@ -20,13 +20,12 @@ from pipeline.images.base import new_pipeline, quiet, save_controlnet, save_pipe
 from pipeline.images.condition import show_condition
 from pipeline.images.config import conditioning_channels
 from pipeline.images.controlnet import train_control
-from pipeline.images.critic import Critic, feature_maps
+from pipeline.images.critic import Critic, check_classes, feature_maps
 from pipeline.images.loading import check_multiple, find_pipeline, load_pipeline, source_digest
 from pipeline.images.pairs import Pairs
 from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import vocabulary
 from pipeline.images.synthesis import size_multiple
-from pipeline.learning.checkpoint import read_card
 from pipeline.learning.machine import versions
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
@@ -38,32 +37,38 @@ def train_base(
     recipe: BaseRecipe,
     splits: Splits | None = None,
     *,
-    features: Path | None = None,
+    critic: Path | None = None,
     start: Path | None = None,
 ) -> Path:
     """Train a small pipeline of our own, or go on training it; its folder.
 
     start: a pipeline of this recipe's control images to begin with; its VAE stays as it is.
-    features: weights of a critic whose maps the VAE's reconstructions shall keep, another one than will judge the
-    images; needed where recipe.vae.feature_weight is above 0. Raises InputError, where it can before training.
+    critic: weights of one whose maps the VAE's reconstructions shall keep and which finds the classes in what the
+    ControlNet predicts, another one than will judge the images; needed where recipe.vae.feature_weight or
+    recipe.control.structure_weight is above 0. Raises InputError, where it can before training.
     """
     train, held_out = _pairs(root, out, recipe, splits)
-    pipeline, origin = _new(train, out, recipe, features) if start is None else _begun(start, recipe)
+    teacher = _teacher(critic, recipe, train)
+    pipeline, origin = _new(train, out, recipe, teacher) if start is None else _begun(start, recipe)
     digest = train.digest()
     learned = digest if start is None else digest_of([digest, origin["base_digest"]])
-    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=learned)
+    train_control(
+        pipeline, train, recipe.control, out / "control", held_out=held_out, critic=teacher, data_digest=learned
+    )
     _halve(pipeline, recipe)
     folder = Path(out) / "weights"
     save_pipeline(pipeline, folder, _card(recipe, train, digest) | origin, _palettes(train))
     return folder
 
 
-def _new(train: ImagePairs, out: Path, recipe: BaseRecipe, features: Path | None) -> tuple[Any, dict[str, str]]:
+def _new(train: ImagePairs, out: Path, recipe: BaseRecipe, teacher: Critic | None) -> tuple[Any, dict[str, str]]:
     """A pipeline whose VAE is trained, and where it is from."""
     words = vocabulary(recipe.pairs.prompt, train.taxonomy)
     pipeline = new_pipeline(recipe.networks, words, conditioning_channels(recipe.pairs.control))
     _check_size(pipeline, recipe)
-    maps, known = _features(features, recipe)
+    maps, known = None, ""
+    if teacher is not None and recipe.vae.feature_weight:
+        maps, known = feature_maps(teacher), digest_of(teacher.card["files"])
     seen = digest_of([train.photographs_digest(), known])
     train_vae(pipeline, train, recipe.vae, out / "vae", features=maps, data_digest=seen)
     show_condition(pipeline.controlnet, Pairs(train, pipeline, mirror=False), recipe.networks.seed)
@@ -84,18 +89,28 @@ def _begun(start: Path, recipe: BaseRecipe) -> tuple[Any, dict[str, str]]:
 
 
 def train_controlnet(
-    base: Path | str, root: Path, out: Path, recipe: ControlRecipe, splits: Splits | None = None
+    base: Path | str,
+    root: Path,
+    out: Path,
+    recipe: ControlRecipe,
+    splits: Splits | None = None,
+    *,
+    critic: Path | None = None,
 ) -> Path:
     """Train a ControlNet, begun with the UNet of the pipeline `base`, on that frozen base; its folder.
 
-    base: a diffusers Stable Diffusion pipeline, a folder or a hub name downloaded before. Raises InputError.
+    base: a diffusers Stable Diffusion pipeline, a folder or a hub name downloaded before. critic: as of `train_base`.
+    Raises InputError.
     """
     train, held_out = _pairs(root, out, recipe, splits)
+    teacher = _teacher(critic, recipe, train)
     size = (recipe.pairs.width_px, recipe.pairs.height_px)
     channels = conditioning_channels(recipe.pairs.control)
     pipeline = load_pipeline(base, conditioning_channels=channels, size=size, fresh_controlnet=True)
     digest = train.digest()
-    train_control(pipeline, train, recipe.control, out / "control", held_out=held_out, data_digest=digest)
+    train_control(
+        pipeline, train, recipe.control, out / "control", held_out=held_out, critic=teacher, data_digest=digest
+    )
     _halve(pipeline, recipe)
     card = _card(recipe, train, digest) | {"base": Path(base).name, "base_digest": source_digest(find_pipeline(base))}
     return save_controlnet(pipeline.controlnet, Path(out) / "weights", card, _palettes(train))
@@ -122,15 +137,22 @@ def _check_size(pipeline: Any, recipe: BaseRecipe) -> None:
     check_multiple("height", recipe.pairs.height_px, multiple)
 
 
-def _features(folder: Path | None, recipe: BaseRecipe) -> tuple[Any, str]:
-    """The perceptual term's network, and its card's digest."""
-    if not recipe.vae.feature_weight:
-        return None, ""
+def _teacher(folder: Path | None, recipe: BaseRecipe | ControlRecipe, pairs: ImagePairs) -> Critic | None:
+    """The critic that training asks; None where it asks none."""
+    weights = {"control.structure_weight": recipe.control.structure_weight}
+    if isinstance(recipe, BaseRecipe):
+        weights["vae.feature_weight"] = recipe.vae.feature_weight
+    asked = [name for name, weight in weights.items() if weight]
+    if not asked:
+        return None
     if folder is None:
-        remedy = "give --features FOLDER of a critic's weights, or --set vae.feature_weight=0"
-        raise InputError("vae.feature_weight", "a network for the perceptual term", "none", remedy)
+        remedy = f"give --critic FOLDER of a critic's weights, or --set {asked[0]}=0"
+        raise InputError(asked[0], "a critic, another one than will judge", "none", remedy)
     critic = Critic.load(folder)
-    return feature_maps(critic), digest_of(read_card(folder)["files"])
+    check_classes(critic, pairs.taxonomy.classes)
+    for name, size in (("width", recipe.pairs.width_px), ("height", recipe.pairs.height_px)):
+        check_multiple(name, size, critic.multiple)
+    return critic
 
 
 def _card(recipe: BaseRecipe | ControlRecipe, pairs: ImagePairs, digest: str) -> dict[str, Any]:

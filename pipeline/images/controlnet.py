@@ -4,6 +4,7 @@
     loss = w(t) |f(z_t, t, prompt, control) - target|^2,  target: eps, or the velocity
     v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z;  each place counts r(c) = (n_max / n_c)^p / mean, c: its class
     w(t) = min(SNR, gamma) / SNR for eps, / (SNR + 1) for v;  SNR = alpha_bar_t / (1 - alpha_bar_t)
+    and, with a critic, structure_weight times what it finds missing in the prediction: structure.py
 
 Adding conditional control to text-to-image diffusion models (Zhang et al., 2023); the weight: Efficient diffusion
 training via min-SNR weighting (Hang et al., 2023). Deviation: from scratch, base and ControlNet learn together; a base
@@ -13,6 +14,7 @@ first and then the ControlNet does far worse in the same time (shared facts: mIo
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,9 +27,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.images.config import SynthesisConfig
+from pipeline.images.critic import Critic
 from pipeline.images.critic_training import class_weights
 from pipeline.images.latents import moments
 from pipeline.images.pairs import Pairs, tokens_of
+from pipeline.images.structure import Structure, clean
 from pipeline.images.validation import Pictures, Run
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
@@ -56,6 +60,9 @@ class ControlTraining(BaseModel):
     # p, 0: all places weigh the same; above, those of rare classes more. The best prediction stays what it is, as the
     # control image tells the place; a small network spends more on it
     rare_power: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # of the critic's loss on what is predicted, for the first structure_share of a batch; 0: no critic
+    structure_weight: Annotated[float, Field(ge=0)] = 0.0
+    structure_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     mirror: bool = True  # every other pair left to right
     keep_latents: bool = True  # encode each image once, in memory: 4 bytes * 2 * latent channels / f^2 a pixel
     gradient_checkpointing: bool = False  # less memory, a third more time
@@ -86,6 +93,10 @@ class Denoiser(nn.Module):
         with torch.no_grad():
             return moments(self.part("vae", image.device), image)
 
+    def decode(self, latent: Float[Tensor, "b c i j"]) -> Float[Tensor, "b 3 h w"]:
+        """Images in about -1..1, with gradients."""
+        return self.part("vae", latent.device).decode(latent / self.scale, return_dict=False)[0]
+
     def forward(
         self,
         noisy: Float[Tensor, "b c i j"],
@@ -108,13 +119,15 @@ def train_control(
     out: Path,
     *,
     held_out: Indexed | None = None,
+    critic: Critic | None = None,
     data_digest: str = "",
 ) -> Trained:
     """Train the ControlNet of `pipeline`, and with `joint` its base, resuming what is in `out`.
 
     The networks that learn end as their average. Every train.validate_every steps, held-out pairs give a loss with
     fixed noise and images with fixed seeds, out/pictures/step_NNNNNNNN.png in rows of render, drawn image, photograph.
-    keep_latents asks of the data set that sample i always has the same image. Raises InputError.
+    keep_latents asks of the data set that sample i always has the same image. critic: where structure_weight is above
+    0, another one than will judge the images; of the digest. Raises InputError.
     """
     pairs = Pairs(dataset, pipeline, config.mirror)
     denoiser = Denoiser(pipeline, LEARNED[config.learn])
@@ -122,12 +135,13 @@ def train_control(
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.controlnet.enable_gradient_checkpointing()
     data: Indexed = Latents(pairs, denoiser) if config.keep_latents else pairs
-    task = _Task(pipeline, config, _class_weights(dataset, config.rare_power))
+    structure = _structure(critic, config)
+    task = _Task(pipeline, config, _class_weights(dataset, config.rare_power), structure)
     validate = None
     if held_out is not None:
         run = Run(config.train, len(pairs), Path(out))
         validate = _validation(pipeline, denoiser, held_out, task, run)
-    digest = _digest(pipeline, config, data_digest)
+    digest = _digest(pipeline, config, data_digest, structure)
     trained = train(denoiser, task.loss, data, config.train, Path(out), validate=validate, data_digest=digest)
     load_model(trained.checkpoint, denoiser)
     for name in PARTS:
@@ -163,8 +177,14 @@ class Latents:
 class _Task:
     """The loss, with what it needs beside the network."""
 
-    def __init__(self, pipeline: Any, config: ControlTraining, class_weights: Tensor | None = None):
-        self.config, self.class_weights = config, class_weights  # (k,)
+    def __init__(
+        self,
+        pipeline: Any,
+        config: ControlTraining,
+        class_weights: Tensor | None = None,
+        structure: Structure | None = None,
+    ):
+        self.config, self.class_weights, self.structure = config, class_weights, structure  # (k,)
         self.velocity = pipeline.scheduler.config.prediction_type == "v_prediction"
         self.alpha_bar = pipeline.scheduler.alphas_cumprod.double()  # (T,)
         self.no_prompt = tokens_of(pipeline.tokenizer, "")  # (L,)
@@ -180,9 +200,26 @@ class _Task:
         signal = self.alpha_bar.to(device)[t].view(-1, 1, 1, 1)
         noisy = signal.sqrt().float() * latent + (1 - signal).sqrt().float() * eps
         target = signal.sqrt().float() * eps - (1 - signal).sqrt().float() * latent if self.velocity else eps
-        errors = (model(noisy, t, tokens, batch["control"]).float() - target).square().mean(dim=1)  # (b, i, j)
+        predicted = model(noisy, t, tokens, batch["control"]).float()
+        errors = (predicted - target).square().mean(dim=1)  # (b, i, j)
         weighted = self._weight(signal.flatten()) * self._by_class(errors, batch).mean(dim=(1, 2))  # (b,)
-        return weighted.mean(), {"squared_error": errors.mean()}
+        parts = {"squared_error": errors.mean()}
+        if self.structure is None:
+            return weighted.mean(), parts
+        missing = self._missing(model, noisy, predicted, t, batch["labels"])
+        return weighted.mean() + self.config.structure_weight * missing, parts | {"structure": missing}
+
+    def _missing(self, model: nn.Module, noisy: Tensor, predicted: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The critic's loss on the images that are predicted for some of the batch."""
+        count, last = math.ceil(len(t) * self.config.structure_share), len(self.alpha_bar)
+        known = last if self.velocity else last // 5  # beyond, predicted noise tells nothing of the image
+        some = torch.nonzero(t[:count] < known)[:, 0]
+        if not len(some):
+            return predicted.new_zeros(())
+        signal = self.alpha_bar.to(t.device)[t[some]].view(-1, 1, 1, 1)
+        latent = clean(noisy[some], predicted[some], signal, self.velocity)
+        assert self.structure is not None
+        return self.structure.loss(_denoiser(model).decode(latent), labels[some])
 
     def _by_class(self, errors: Float[Tensor, "b i j"], batch: Any) -> Float[Tensor, "b i j"]:
         if self.class_weights is None:
@@ -202,11 +239,25 @@ class _Task:
 
     def _latent(self, model: nn.Module, batch: Any, noise: torch.Generator) -> Tensor:
         """A draw from the VAE's posterior, scaled."""
-        denoiser: Any = getattr(model, "module", model)  # inside torch's DistributedDataParallel
+        denoiser = _denoiser(model)
         moments = batch["latent"] if "latent" in batch else denoiser.encode(batch["image"])
         mean, log_variance = moments.float().chunk(2, dim=1)
         deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))  # as diffusers clamps it
         return denoiser.scale * (mean + deviation * torch.randn(mean.shape, generator=noise, device=mean.device))
+
+
+def _structure(critic: Critic | None, config: ControlTraining) -> Structure | None:
+    if not config.structure_weight:
+        return None
+    if critic is None:
+        raise InputError(
+            "structure_weight", "a critic, another one than will judge", "none", "give one, or set it to 0"
+        )
+    return Structure(critic)
+
+
+def _denoiser(model: nn.Module) -> Any:
+    return getattr(model, "module", model)  # inside torch's DistributedDataParallel
 
 
 def _class_weights(dataset: Indexed, power: float) -> Tensor | None:
@@ -243,14 +294,14 @@ def _validation(
     return validate
 
 
-def _digest(pipeline: Any, config: ControlTraining, data_digest: str) -> str:
+def _digest(pipeline: Any, config: ControlTraining, data_digest: str, structure: Structure | None) -> str:
     """What must be the same for a run to be continued, beside TrainConfig: data, settings and the frozen weights."""
     kept = {"train", "pictures", "synthesis", "gradient_checkpointing"}  # of no effect on the weights
+    networks = [getattr(pipeline, name) for name in PARTS if name not in LEARNED[config.learn]]
     frozen = hashlib.sha256()
-    for name in PARTS:
-        if name not in LEARNED[config.learn]:
-            for key, value in getattr(pipeline, name).state_dict().items():
-                frozen.update(key.encode())
-                frozen.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+    for network in networks + ([structure.network] if structure else []):
+        for key, value in network.state_dict().items():
+            frozen.update(key.encode())
+            frozen.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
     settings = config.model_dump(mode="json", exclude=kept)
     return digest_of({"data": data_digest, "config": settings, "frozen": frozen.hexdigest()})

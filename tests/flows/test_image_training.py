@@ -88,14 +88,26 @@ def test_a_base_is_trained_further(tmp_path):
 def test_a_perceptual_term_needs_its_network(tmp_path):
     toy = toy_images()
     recipe = base_recipe("tiny", ("vae.feature_weight=1", "vae.train.steps=2", "control.train.steps=2", "half=true"))
-    with pytest.raises(InputError, match="--features FOLDER"):
+    with pytest.raises(InputError, match=r"vae.feature_weight: expected .*--critic FOLDER"):
         train_base(toy.root, tmp_path, recipe)
-    weights = train_base(toy.root, tmp_path, recipe, features=toy.critic / "weights")
+    weights = train_base(toy.root, tmp_path, recipe, critic=toy.critic / "weights")
     assert "features" in (tmp_path / "vae" / "losses.jsonl").read_text()
     pipeline = load_pipeline(weights, conditioning_channels=8, size=(32, 16))
     assert pipeline.unet.dtype == torch.float32  # stored as float16
     whole = sum(path.stat().st_size for path in toy.weights.rglob("*.safetensors"))
     assert sum(path.stat().st_size for path in weights.rglob("*.safetensors")) < 0.7 * whole
+
+
+def test_a_critic_finds_classes_in_what_is_predicted(tmp_path):
+    toy = toy_images()
+    recipe = base_recipe("tiny", ("control.structure_weight=0.2", "control.train.steps=2"))
+    with pytest.raises(InputError, match=r"control.structure_weight: expected .*--critic FOLDER"):
+        train_base(toy.root, tmp_path, recipe, start=toy.weights)
+    train_base(toy.root, tmp_path, recipe, start=toy.weights, critic=toy.critic / "weights")
+    assert "structure" in (tmp_path / "control" / "losses.jsonl").read_text()
+    narrow = base_recipe("tiny", ("control.structure_weight=0.2", "pairs.width_px=18"))
+    with pytest.raises(InputError, match="width: expected a multiple of 4"):
+        train_base(toy.root, tmp_path / "other", narrow, critic=toy.critic / "weights")
 
 
 def test_a_controlnet_of_a_stock_pipeline_from_the_command_line(tmp_path):

@@ -1,0 +1,47 @@
+"""What a prediction shows, by a frozen critic, as a part of the ControlNet's loss: a network then spends more on what
+makes a class one than on the texture that fills squared errors.
+
+    x0 = sqrt(alpha_bar_t) z_t - sqrt(1 - alpha_bar_t) v,  or  (z_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)
+    loss = CE(critic(D(x0 / s)), labels), classes weighted as when the critic learned them
+
+ControlNet++: improving conditional controls with efficient consistency feedback (Li et al., 2024), where t in the last
+fifth counts. Deviation: every t, where the network predicts velocities, which tell of an image from the first step.
+The critic must be another one than will judge the images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pipeline.images.critic import Critic
+from pipeline.images.critic_training import class_weights
+from pipeline.scene.taxonomy import IGNORE
+
+
+class Structure:
+    """A critic that stays as it is, with the weights of its classes."""
+
+    def __init__(self, critic: Critic):
+        self.network = critic.network.eval().requires_grad_(False)
+        counts = np.asarray(critic.card["data"]["pixels"], np.int64)
+        self.weights = torch.from_numpy(class_weights(counts, critic.config.weight_power))
+
+    def loss(self, images: Float[Tensor, "b 3 h w"], labels: UInt8[Tensor, "b h w"]) -> Tensor:
+        """Mean over the pixels that have a label, each by its class's weight; images in -1..1."""
+        logits, _ = self.network.to(images.device)(images)
+        return cross_entropy(logits.float(), labels.long(), self.weights.to(images.device), ignore_index=IGNORE)
+
+
+def clean(
+    noisy: Float[Tensor, "b c i j"],
+    predicted: Float[Tensor, "b c i j"],
+    signal: Float[Tensor, "b 1 1 1"],
+    velocity: bool,
+) -> Float[Tensor, "b c i j"]:
+    """The latent x0 that a prediction amounts to. signal: alpha_bar_t."""
+    kept, noise = signal.sqrt().float(), (1 - signal).sqrt().float()
+    return kept * noisy - noise * predicted if velocity else (noisy - noise * predicted) / kept
