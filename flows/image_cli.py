@@ -65,7 +65,7 @@ def train_base(
     root: Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root with photographs.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; a run found there goes on.")],
-    recipe: Annotated[str, typer.Option(help="small or tiny (see flows/image_recipes.py).")] = "small",
+    recipe: Annotated[str, typer.Option(help="small, small_guided or tiny (see flows/image_recipes.py).")] = "small",
     critic: Critic = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="OUT/weights of an earlier run, to train its networks further.")
@@ -81,7 +81,8 @@ def train_base(
     \b
     Examples:
       occfactory images train-base data/runs/town --out runs/images
-      occfactory images train-base data/runs/town --out runs/more --from runs/images/weights --set control.train.seed=1
+      occfactory images train-base data/runs/town --out runs/guided --recipe small_guided \\
+        --from runs/images/weights --critic runs/critic/weights
     """
     from flows.image_critic import Splits
     from flows.image_recipes import base_recipe

@@ -206,20 +206,25 @@ class _Task:
         parts = {"squared_error": errors.mean()}
         if self.structure is None:
             return weighted.mean(), parts
-        missing = self._missing(model, noisy, predicted, t, batch["labels"])
+        missing = self._missing(_denoiser(model), (noisy, predicted, latent), t, batch["labels"])
         return weighted.mean() + self.config.structure_weight * missing, parts | {"structure": missing}
 
-    def _missing(self, model: nn.Module, noisy: Tensor, predicted: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The critic's loss on the images that are predicted for some of the batch."""
+    def _missing(
+        self, denoiser: Any, latents: tuple[Tensor, Tensor, Tensor], t: Int[Tensor, "b"], labels: Tensor
+    ) -> Tensor:
+        """What the critic misses in images that are predicted for some of the batch. latents: noisy, predicted, x0."""
+        assert self.structure is not None
         count, last = math.ceil(len(t) * self.config.structure_share), len(self.alpha_bar)
         known = last if self.velocity else last // 5  # beyond, predicted noise tells nothing of the image
         some = torch.nonzero(t[:count] < known)[:, 0]
+        noisy, predicted, latent = (each[some] for each in latents)
         if not len(some):
             return predicted.new_zeros(())
         signal = self.alpha_bar.to(t.device)[t[some]].view(-1, 1, 1, 1)
-        latent = clean(noisy[some], predicted[some], signal, self.velocity)
-        assert self.structure is not None
-        return self.structure.loss(_denoiser(model).decode(latent), labels[some])
+        images = denoiser.decode(clean(noisy, predicted, signal, self.velocity))
+        with torch.no_grad():
+            photographs = denoiser.decode(latent)
+        return self.structure.missing(images, photographs, labels[some])
 
     def _by_class(self, errors: Float[Tensor, "b i j"], batch: Any) -> Float[Tensor, "b i j"]:
         if self.class_weights is None:

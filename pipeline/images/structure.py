@@ -2,11 +2,13 @@
 makes a class one than on the texture that fills squared errors.
 
     x0 = sqrt(alpha_bar_t) z_t - sqrt(1 - alpha_bar_t) v,  or  (z_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)
-    loss = CE(critic(D(x0 / s)), labels), classes weighted as when the critic learned them
+    c(z) = CE(critic(D(z / s)), labels), classes weighted as when the critic learned them
+    loss = max(0, c(x0) - c(z)), z the photograph's latent
 
 ControlNet++: improving conditional controls with efficient consistency feedback (Li et al., 2024), where t in the last
-fifth counts. Deviation: every t, where the network predicts velocities, which tell of an image from the first step.
-The critic must be another one than will judge the images.
+fifth counts. Deviations: every t, where the network predicts velocities, which tell of an image from the first step;
+and no more is asked for than the photograph shows, lest images be drawn for the critic. That must be another one than
+will judge them.
 """
 
 from __future__ import annotations
@@ -30,10 +32,21 @@ class Structure:
         counts = np.asarray(critic.card["data"]["pixels"], np.int64)
         self.weights = torch.from_numpy(class_weights(counts, critic.config.weight_power))
 
-    def loss(self, images: Float[Tensor, "b 3 h w"], labels: UInt8[Tensor, "b h w"]) -> Tensor:
-        """Mean over the pixels that have a label, each by its class's weight; images in -1..1."""
+    def missing(
+        self, images: Float[Tensor, "b 3 h w"], photographs: Float[Tensor, "b 3 h w"], labels: UInt8[Tensor, "b h w"]
+    ) -> Tensor:
+        """How much less of the labels is found in images than in photographs, a mean; both in -1..1."""
+        with torch.no_grad():
+            shown = self.distance(photographs, labels)
+        return (self.distance(images, labels) - shown).clamp(min=0).mean()
+
+    def distance(self, images: Float[Tensor, "b 3 h w"], labels: UInt8[Tensor, "b h w"]) -> Float[Tensor, "b"]:
+        """Of each image, the cross entropy's mean over pixels that have a label, each by its class's weight."""
         logits, _ = self.network.to(images.device)(images)
-        return cross_entropy(logits.float(), labels.long(), self.weights.to(images.device), ignore_index=IGNORE)
+        weights, target = self.weights.to(images.device), labels.long()
+        summed = cross_entropy(logits.float(), target, weights, ignore_index=IGNORE, reduction="none").sum((1, 2))
+        counted = torch.where(target == IGNORE, 0.0, weights[target.clamp(max=len(weights) - 1)]).sum((1, 2))
+        return summed / counted.clamp(min=1e-6)
 
 
 def clean(

@@ -36,7 +36,7 @@ def test_recipes_are_whole():
     assert eight.control.train.optimizer == "adamw_8bit"
     with pytest.raises(InputError, match=r"pairs\.optimizer"):
         control_recipe("semantic_kitti", ("pairs.optimizer=adamw_8bit",))
-    with pytest.raises(InputError, match="one of small, tiny"):
+    with pytest.raises(InputError, match="one of small, small_guided, tiny"):
         base_recipe("large")
     with pytest.raises(InputError, match=r"vae\.steps"):
         base_recipe("tiny", ("vae.steps=3",))

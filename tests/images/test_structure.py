@@ -41,17 +41,32 @@ def test_the_clean_latent_comes_back_from_a_right_prediction(velocity) -> None:
 
 
 def test_pixels_count_by_their_classs_weight_and_those_without_a_label_not_at_all() -> None:
-    images, labels = torch.rand((2, 3, 8, 12)) * 2 - 1, torch.randint(0, 6, (2, 8, 12)).to(torch.uint8)
-    labels[0, :3] = 255
+    images, labels = torch.rand((3, 3, 8, 12)) * 2 - 1, torch.randint(0, 6, (3, 8, 12)).to(torch.uint8)
+    labels[0, :3], labels[2] = 255, 255
     judge = critic()
-    loss = Structure(judge).loss(images, labels)
+    found = Structure(judge).distance(images, labels)
     logits, _ = judge.network(images)
     weights = (200 / torch.tensor(PIXELS).clamp(min=1)) ** judge.config.weight_power
-    known = labels != 255
-    each = cross_entropy(logits, labels.long().clamp(max=5), reduction="none")[known]
-    share = weights[labels[known].long()]
-    assert loss.item() == pytest.approx(((each * share).sum() / share.sum()).item(), rel=1e-5)
+    for k in range(2):
+        known = labels[k] != 255
+        each = cross_entropy(logits[k : k + 1], labels[k : k + 1].long().clamp(max=5), reduction="none")[0, known]
+        share = weights[labels[k][known].long()]
+        assert found[k].item() == pytest.approx(((each * share).sum() / share.sum()).item(), rel=1e-5)
+    assert found[2].item() == 0
     assert not any(parameter.requires_grad for parameter in judge.network.parameters())
+
+
+def test_nothing_is_missing_where_an_image_shows_as_much_as_its_photograph() -> None:
+    draws = torch.Generator().manual_seed(3)
+    images, photographs = (torch.rand((6, 3, 8, 12), generator=draws) * 2 - 1 for _ in range(2))
+    labels = torch.randint(0, 6, (6, 8, 12), generator=draws).to(torch.uint8)
+    structure = Structure(critic())
+    more = structure.distance(images, labels) - structure.distance(photographs, labels)
+    assert (more > 0).any()
+    assert (more < 0).any()
+    found = structure.missing(images, photographs, labels)
+    assert found.item() == pytest.approx(sum(max(0.0, value) for value in more.tolist()) / 6, rel=1e-5)
+    assert structure.missing(photographs, photographs, labels).item() == 0
 
 
 @pytest.mark.parametrize(("share", "prediction"), [(1.0, "v_prediction"), (0.5, "v_prediction"), (1.0, "epsilon")])
@@ -71,7 +86,9 @@ def test_the_loss_has_what_the_critic_misses_in_the_first_of_a_batch(share, pred
     assert rows
     signal = task.alpha_bar[t].view(-1, 1, 1, 1)
     images = denoiser.decode(clean(noisy, output, signal, prediction == "v_prediction")[rows])
-    expected = Structure(judge).loss(images, batch["labels"][rows])
+    photographs = denoiser.decode(task._latent(denoiser, batch, torch.Generator().manual_seed(1))[rows])
+    expected = Structure(judge).missing(images, photographs, batch["labels"][rows])
+    assert expected.item() > 0
     assert parts["structure"].item() == pytest.approx(expected.item(), rel=1e-4)
     bare = _Task(pipeline, training(prompt_dropout=0.0))
     plain, _ = bare.loss(denoiser, batch, torch.Generator().manual_seed(1))
@@ -86,7 +103,8 @@ def test_noise_predicted_early_tells_the_critic_nothing() -> None:
     pipeline.scheduler.register_to_config(prediction_type="epsilon")
     task = _Task(pipeline, training(structure_weight=1.0), None, Structure(critic()))
     noisy, t = torch.randn(2, 4, 4, 8), torch.tensor([200, 999])
-    assert float(task._missing(Denoiser(pipeline, LEARNED["joint"]), noisy, noisy, t, torch.zeros(2, 8, 16))) == 0
+    denoiser, labels = Denoiser(pipeline, LEARNED["joint"]), torch.zeros(2, 8, 16, dtype=torch.uint8)
+    assert task._missing(denoiser, (noisy, noisy, noisy), t, labels).item() == 0
 
 
 def test_training_with_a_critic_leaves_it_as_it_is_and_is_continued_only_with_it(tmp_path) -> None:
