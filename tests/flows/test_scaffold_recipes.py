@@ -15,6 +15,7 @@ from flows.scaffold_table import networks, table_weights, trainings
 from pipeline.datasets.craft3d import House, open_craft3d, write_house, write_splits
 from pipeline.datasets.semantic_kitti import open_root, write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.generators.scaffold import ScaffoldConfig
 from pipeline.generators.tokens import occupied
 from pipeline.scene.errors import InputError
 from pipeline.scene.records import Scene
@@ -112,6 +113,7 @@ def test_latent_diffusion_of_streets(streets: Path, tmp_path: Path) -> None:
 
 def test_scaffold_of_streets_fills_given_maps(streets: Path, tmp_path: Path) -> None:
     recipe = generator_recipe("street_scaffold_tiny", ("*.training.steps=2",))
+    assert isinstance(recipe, ScaffoldConfig)
     folder = train_generator(recipe, streets, tmp_path / "run")
     drawn = sample_scenes(sample_recipe(folder, 2, complete=True, maps=(streets, "train")), tmp_path / "drawn")
     found, real = open_root(drawn), open_root(streets)
