@@ -52,6 +52,9 @@ class OccupancyConfig(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] = 1024  # cells of one sequence; more are drawn in windows
     network: DiTConfig = DiTConfig(width=384, depth=8, heads=6)
     eps: Annotated[float, Field(ge=0, lt=1)] = 1e-3  # share of tokens left at t = 1
+    # Share of scenes that are trained on with their finest level, which holds most of the tokens; the coarser ones, at
+    # which it is settled what there is, are learned faster without. 1 is not written down; see DiTConfig.reach.
+    finest: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 1)] = 1.0
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
 
@@ -140,10 +143,11 @@ class OctreeDiT(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class OctreeData:
-    """Maps as training sees them: every level of a scene is a sequence; see TokenData."""
+    """Maps as training sees them: every level of a scene is a sequence; see TokenData. finest: see OccupancyConfig."""
 
     scenes: TokenData
     cell: int
+    finest: float = 1.0
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -152,8 +156,10 @@ class OctreeData:
         return self._levels(self.scenes[index])
 
     def draw(self, index: int, random: np.random.Generator) -> list[Tokens]:
-        """A scene's levels as training sees them this time."""
-        return self._levels(self.scenes.draw(index, random))
+        """A scene's levels as training sees them this time; the coarsest always."""
+        levels = self._levels(self.scenes.draw(index, random))
+        whole = self.finest == 1 or len(levels) == 1 or random.random() < self.finest
+        return levels if whole else levels[:-1]
 
     def _levels(self, tokens: Tokens) -> list[Tokens]:
         volume = np.zeros(self.scenes.shape, bool)
@@ -182,7 +188,7 @@ class Occupancy:
         """Train on scenes' occupied voxels to the config's end, going on where `out` stopped."""
         whole = max(len(tokens.classes) for tokens in sequences)
         scenes = TokenData(sequences, self.shape, whole, self.of.turn, self.of.shift)
-        data = OctreeData(scenes, self.config.cell)
+        data = OctreeData(scenes, self.config.cell, self.config.finest)
         training = self.config.training
         return train(self.network, self.loss, data, training, out, data_digest=data_digest, collate=collate_levels)
 

@@ -10,17 +10,16 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.generator_recipes import generator_recipe
 from flows.generators import config_of, load_generator, new_generator, sample_recipe, sample_scenes, train_generator
-from flows.scaffold_recipes import COMPARED
+from flows.scaffold_recipes import COMPARED, TINY_STREET_GRID
 from flows.scaffold_table import networks, table_weights, trainings
 from pipeline.datasets.craft3d import House, open_craft3d, write_house, write_splits
 from pipeline.datasets.semantic_kitti import open_root, write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.generators.scaffold import ScaffoldConfig
+from pipeline.generators.tokens import occupied
 from pipeline.scene.errors import InputError
-from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
-from pipeline.scene.taxonomy import EMPTY, load_taxonomy
-
-STREET = VoxelGrid((16, 16, 8), 0.4, (0.0, -3.2, -2.0))
+from pipeline.scene.taxonomy import EMPTY, IGNORE, load_taxonomy
 
 
 def weights(name: str) -> int:
@@ -93,16 +92,34 @@ def test_tiny_recipes_are_trained_and_drawn_from(name: str, houses: Path, tmp_pa
             load_generator(folder).sample(1, [0])
 
 
-def test_latent_diffusion_of_streets(tmp_path: Path) -> None:
-    taxonomy, root = load_taxonomy("semantic_kitti"), tmp_path / "root"
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A car on a road, three times; 255 in a corner."""
+    taxonomy, root = load_taxonomy("semantic_kitti"), tmp_path_factory.mktemp("streets")
     for k in range(3):
-        labels = np.zeros(STREET.shape, np.uint8)
+        labels = np.zeros(TINY_STREET_GRID.shape, np.uint8)
         labels[:, :, 0], labels[k : k + 4, 4:8, 1:4] = taxonomy.id_of("road"), taxonomy.id_of("car")
-        write_frame(root, frame_of(Scene(labels, STREET, taxonomy), "00", f"{k:06d}"))
-    write_layout(root, STREET, {"train": ["00"]})
-    folder = train_generator(generator_recipe("street_latent_tiny", ("*.training.steps=2",)), root, tmp_path / "run")
+        labels[12:, 12:, 4:] = IGNORE
+        write_frame(root, frame_of(Scene(labels, TINY_STREET_GRID, taxonomy), "00", f"{k:06d}"))
+    write_layout(root, TINY_STREET_GRID, {"train": ["00"]})
+    return root
+
+
+def test_latent_diffusion_of_streets(streets: Path, tmp_path: Path) -> None:
+    folder = train_generator(generator_recipe("street_latent_tiny", ("*.training.steps=2",)), streets, tmp_path / "run")
     found = open_root(sample_scenes(sample_recipe(folder, 2, complete=True), tmp_path / "drawn"))
-    assert found.grid == STREET
+    assert found.grid == TINY_STREET_GRID
+
+
+def test_scaffold_of_streets_fills_given_maps(streets: Path, tmp_path: Path) -> None:
+    recipe = generator_recipe("street_scaffold_tiny", ("*.training.steps=2",))
+    assert isinstance(recipe, ScaffoldConfig)
+    folder = train_generator(recipe, streets, tmp_path / "run")
+    drawn = sample_scenes(sample_recipe(folder, 2, complete=True, maps=(streets, "train")), tmp_path / "drawn")
+    found, real = open_root(drawn), open_root(streets)
+    maps = {occupied(real.scene(*frame).labels).tobytes() for frame in real.frames("train")}
+    assert {occupied(found.scene(*frame).labels).tobytes() for frame in found.frames("train")} <= maps
+    assert occupied(real.scene("00", "000000").labels).sum() > recipe.max_tokens  # so it came in windows
 
 
 def test_maps_by_command(houses: Path, tmp_path: Path) -> None:

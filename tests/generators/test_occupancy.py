@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pipeline.diffusion.dit import DiTConfig
-from pipeline.generators.occupancy import Occupancy, OccupancyConfig, centres, halved, octree, patterns
+from pipeline.generators.occupancy import Occupancy, OccupancyConfig, OctreeData, centres, halved, octree, patterns
 from pipeline.generators.protocol import Known
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig, ScaffoldSampling
-from pipeline.generators.tokens import Tokens
+from pipeline.generators.tokens import TokenData, Tokens, tokens_of
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -136,6 +136,17 @@ def test_the_objective_starts_where_nothing_is_known() -> None:
         losses = [float(source.loss(source.network, batch, noise)[1]["ce"]) for _ in range(3)]
     assert losses == pytest.approx([np.log(256)] * 3, rel=1e-5)
     assert isinstance(octree(house() > 0, 4)[0], Tokens)
+
+
+def test_the_finest_level_of_a_share_of_scenes() -> None:
+    tokens = tokens_of(house())
+    data = [OctreeData(TokenData([tokens], SHAPE, 1000), 4, share) for share in (0.0, 0.5, 1.0)]
+    seen = [[len(each.draw(0, np.random.default_rng(seed))) for seed in range(20)] for each in data]
+    assert set(seen[0]) == {1}
+    assert set(seen[1]) == {1, 2}
+    assert set(seen[2]) == {2}
+    assert {len(each[0]) for each in data} == {2}  # as it is
+    assert len(OctreeData(TokenData([tokens], SHAPE, 1000), 2, 0.0).draw(0, np.random.default_rng(0))) == 1
 
 
 def test_larger_houses_come_in_windows() -> None:
