@@ -57,7 +57,7 @@ def train_base(
     )
     _halve(pipeline, recipe)
     folder = Path(out) / "weights"
-    save_pipeline(pipeline, folder, _card(recipe, train, digest) | origin, _palettes(train))
+    save_pipeline(pipeline, folder, _card(recipe, train, digest) | origin | _told_by(teacher), _palettes(train))
     return folder
 
 
@@ -113,6 +113,7 @@ def train_controlnet(
     )
     _halve(pipeline, recipe)
     card = _card(recipe, train, digest) | {"base": Path(base).name, "base_digest": source_digest(find_pipeline(base))}
+    card |= _told_by(teacher)
     return save_controlnet(pipeline.controlnet, Path(out) / "weights", card, _palettes(train))
 
 
@@ -153,6 +154,10 @@ def _teacher(folder: Path | None, recipe: BaseRecipe | ControlRecipe, pairs: Ima
     for name, size in (("width", recipe.pairs.width_px), ("height", recipe.pairs.height_px)):
         check_multiple(name, size, critic.multiple)
     return critic
+
+
+def _told_by(teacher: Critic | None) -> dict[str, Any]:
+    return {} if teacher is None else {"critic": teacher.card["files"]}
 
 
 def _card(recipe: BaseRecipe | ControlRecipe, pairs: ImagePairs, digest: str) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def test_a_critic_finds_classes_in_what_is_predicted(tmp_path):
     recipe = base_recipe("tiny", ("control.structure_weight=0.2", "control.train.steps=2"))
     with pytest.raises(InputError, match=r"control.structure_weight: expected .*--critic FOLDER"):
         train_base(toy.root, tmp_path, recipe, start=toy.weights)
-    train_base(toy.root, tmp_path, recipe, start=toy.weights, critic=toy.critic / "weights")
+    folder = train_base(toy.root, tmp_path, recipe, start=toy.weights, critic=toy.critic / "weights")
+    assert read_card(folder)["critic"] == json.loads((toy.critic / "weights" / "card.json").read_text())["files"]
     assert "structure" in (tmp_path / "control" / "losses.jsonl").read_text()
     narrow = base_recipe("tiny", ("control.structure_weight=0.2", "pairs.width_px=18"))
     with pytest.raises(InputError, match="width: expected a multiple of 4"):
