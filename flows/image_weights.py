@@ -23,6 +23,8 @@ from pipeline.images.loading import Source, check_control, find_pipeline, load_p
 from pipeline.images.palettes import Palettes
 from pipeline.images.prompts import load_words
 from pipeline.images.synthesis import Synthesizer
+from pipeline.learning.checkpoint import CARD_NAME
+from pipeline.learning.checkpoint import read_card as critic_card
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import data_path
 from pipeline.scene.taxonomy import Taxonomy
@@ -112,7 +114,20 @@ def check_weights(images: ControlNetImages, taxonomy: Taxonomy) -> None:
         raise InputError(images.weights, "a pipeline with a ControlNet", "none", "give images.controlnet=FOLDER")
     check_control(source, conditioning_channels(images.control))
     load_words(images.prompt.words)
+    _check_independent(images)
     studio(images, taxonomy)
+
+
+def _check_independent(images: ControlNetImages) -> None:
+    """A judge that had a part in the training of what it judges finds what it was shown. Raises InputError."""
+    folders = [folder for folder in (images.controlnet and images.controlnet.parent, images.weights) if folder]
+    taught = [(read_card(folder) or {}).get("critic") for folder in folders]
+    if images.critic is None or not any(taught):
+        return
+    own = images.critic / "weights"
+    if (own / CARD_NAME).is_file() and critic_card(own)["files"] in taught:
+        remedy = "train one with another train.seed"
+        raise InputError("images.critic", "another critic than images were learned with", str(images.critic), remedy)
 
 
 @functools.lru_cache(maxsize=1)

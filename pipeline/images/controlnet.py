@@ -135,7 +135,7 @@ def train_control(
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.controlnet.enable_gradient_checkpointing()
     data: Indexed = Latents(pairs, denoiser) if config.keep_latents else pairs
-    structure = _structure(critic, config)
+    structure = _structure(critic, config, dataset)
     task = _Task(pipeline, config, _class_weights(dataset, config.rare_power), structure)
     validate = None
     if held_out is not None:
@@ -251,9 +251,11 @@ class _Task:
         return denoiser.scale * (mean + deviation * torch.randn(mean.shape, generator=noise, device=mean.device))
 
 
-def _structure(critic: Critic | None, config: ControlTraining) -> Structure | None:
+def _structure(critic: Critic | None, config: ControlTraining, dataset: Indexed) -> Structure | None:
     if not config.structure_weight:
         return None
+    if "labels" not in dataset[0]:
+        raise InputError("structure_weight", "pairs with labels", "pairs without", "set it to 0")
     if critic is None:
         raise InputError(
             "structure_weight", "a critic, another one than will judge", "none", "give one, or set it to 0"

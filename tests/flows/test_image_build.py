@@ -198,3 +198,15 @@ def test_faults_before_the_first_stage(tmp_path, more, words):
         build_dataset(recipe(*more), tmp_path / "out", "none", workers=1)
     assert "\n" not in str(fault.value)
     assert not (tmp_path / "out" / "sequences").exists()
+
+
+def test_a_judge_that_taught_the_pipeline_is_refused(tmp_path):
+    toy, taught = toy_images(), tmp_path / "taught"
+    shutil.copytree(toy.weights, taught)
+    card = json.loads((taught / "card.json").read_text())
+    files = json.loads((toy.critic / "weights" / "card.json").read_text())["files"]
+    (taught / "card.json").write_text(json.dumps(card | {"critic": files}))
+    with pytest.raises(InputError, match=r"images\.critic: expected another critic than images were learned with"):
+        build_dataset(recipe(f"images.weights={taught}"), tmp_path / "out", "none", workers=1)
+    (taught / "card.json").write_text(json.dumps(card | {"critic": {"model.safetensors": "another's"}}))
+    build_dataset(recipe(f"images.weights={taught}", "images.rejected=keep", "samples=1"), tmp_path / "out", "none", 1)

@@ -11,7 +11,7 @@ from pipeline.images.structure import Structure, clean
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
 from tests.images.test_training import Labelled
-from tests.images.toy_pairs import tiny
+from tests.images.toy_pairs import Boxes, tiny
 
 PIXELS = (40, 10, 5, 1, 0, 200)
 
@@ -119,3 +119,5 @@ def test_training_with_a_critic_leaves_it_as_it_is_and_is_continued_only_with_it
         train_control(tiny(), Labelled(), config, tmp_path, critic=critic(seed=1))
     with pytest.raises(InputError, match="structure_weight: expected a critic"):
         train_control(tiny(), Labelled(), config, tmp_path / "other")
+    with pytest.raises(InputError, match="structure_weight: expected pairs with labels"):
+        train_control(tiny(), Boxes(), config, tmp_path / "other", critic=judge)
