@@ -129,13 +129,12 @@ def train_control(
     keep_latents asks of the data set that sample i always has the same image. critic: where structure_weight is above
     0, another one than will judge the images; of the digest. Raises InputError.
     """
-    pairs = Pairs(dataset, pipeline, config.mirror)
+    pairs, structure = Pairs(dataset, pipeline, config.mirror), _structure(critic, config, dataset)
     denoiser = Denoiser(pipeline, LEARNED[config.learn])
     if config.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.controlnet.enable_gradient_checkpointing()
     data: Indexed = Latents(pairs, denoiser) if config.keep_latents else pairs
-    structure = _structure(critic, config, dataset)
     task = _Task(pipeline, config, _class_weights(dataset, config.rare_power), structure)
     validate = None
     if held_out is not None:

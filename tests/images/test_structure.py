@@ -4,22 +4,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipeline.images.controlnet import LEARNED, ControlTraining, Denoiser, _Task, train_control
+from pipeline.images.controlnet import LEARNED, Denoiser, _Task, train_control
 from pipeline.images.critic import Critic, CriticConfig, SegmentationAndDepth
 from pipeline.images.pairs import Pairs
 from pipeline.images.structure import Structure, clean
 from pipeline.learning.config import TrainConfig
 from pipeline.scene.errors import InputError
-from tests.images.test_training import Labelled
+from tests.images.test_training import Labelled, control
 from tests.images.toy_pairs import Boxes, tiny
 
 PIXELS = (40, 10, 5, 1, 0, 200)
-
-
-def training(**fields) -> ControlTraining:
-    settings = {"batch_size": 4, "learning_rate": 2e-3, "ema_decay": 0.9, "torch_threads": 1, "device": "cpu"}
-    train = TrainConfig(steps=4, checkpoint_every=2, log_every=2, **settings)
-    return ControlTraining(train=train, pictures=0, **fields)
 
 
 def critic(seed: int = 0) -> Critic:
@@ -76,7 +70,7 @@ def test_the_loss_has_what_the_critic_misses_in_the_first_of_a_batch(share, pred
     pairs = Pairs(Labelled(), pipeline, mirror=False)
     items = [pairs[index] for index in range(4)]
     batch = {name: torch.stack([item[name] for item in items]) for name in ("image", "control", "tokens", "labels")}
-    config = training(structure_weight=0.3, structure_share=share, prompt_dropout=0.0)
+    config = control(4, structure_weight=0.3, structure_share=share, prompt_dropout=0.0)
     denoiser, seen = Denoiser(pipeline, LEARNED["joint"]), []
     denoiser.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], inputs[1], output)))
     task = _Task(pipeline, config, None, Structure(judge))
@@ -90,7 +84,7 @@ def test_the_loss_has_what_the_critic_misses_in_the_first_of_a_batch(share, pred
     expected = Structure(judge).missing(images, photographs, batch["labels"][rows])
     assert expected.item() > 0
     assert parts["structure"].item() == pytest.approx(expected.item(), rel=1e-4)
-    bare = _Task(pipeline, training(prompt_dropout=0.0))
+    bare = _Task(pipeline, control(4, prompt_dropout=0.0))
     plain, _ = bare.loss(denoiser, batch, torch.Generator().manual_seed(1))
     assert total.item() == pytest.approx(plain.item() + 0.3 * expected.item(), rel=1e-4)
     total.backward()
@@ -101,14 +95,14 @@ def test_the_loss_has_what_the_critic_misses_in_the_first_of_a_batch(share, pred
 def test_noise_predicted_early_tells_the_critic_nothing() -> None:
     pipeline = tiny()
     pipeline.scheduler.register_to_config(prediction_type="epsilon")
-    task = _Task(pipeline, training(structure_weight=1.0), None, Structure(critic()))
+    task = _Task(pipeline, control(4, structure_weight=1.0), None, Structure(critic()))
     noisy, t = torch.randn(2, 4, 4, 8), torch.tensor([200, 999])
     denoiser, labels = Denoiser(pipeline, LEARNED["joint"]), torch.zeros(2, 8, 16, dtype=torch.uint8)
     assert task._missing(denoiser, (noisy, noisy, noisy), t, labels).item() == 0
 
 
 def test_training_with_a_critic_leaves_it_as_it_is_and_is_continued_only_with_it(tmp_path) -> None:
-    judge, config = critic(), training(structure_weight=0.5)
+    judge, config = critic(), control(4, structure_weight=0.5)
     before = {name: value.clone() for name, value in judge.network.state_dict().items()}
     trained = train_control(tiny(), Labelled(), config, tmp_path, critic=judge)
     assert all(torch.equal(value, before[name]) for name, value in judge.network.state_dict().items())
