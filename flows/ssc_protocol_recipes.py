@@ -43,7 +43,7 @@ def tiny() -> ProtocolRecipe:
 
 
 def _of(base: SscConfig) -> ProtocolRecipe:
-    parts = {"network": base.network, "samples": base.samples, "training": base.training}
+    parts = {"network": base.network, "samples": base.samples, "losses": base.losses, "training": base.training}
     return ProtocolRecipe(**parts, norm_frames=base.norm_frames)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pipeline.scene.files import require_empty
+from pipeline.scene.taxonomy import EMPTY
 from ssc_eval.metrics import Tally, empty_tally, tally_frame
 from ssc_eval.monoscene import LOGITS, MonoScene
 from ssc_eval.predictions import write_prediction
@@ -36,9 +37,17 @@ def views_of(model: MonoScene, dataset: SscDataset, numbers: Sequence[int]) -> t
 
 
 def predicted(model: MonoScene, image: Tensor, pixels: Tensor) -> UInt8[np.ndarray, "b x y z"]:
-    """The most probable class of every voxel."""
+    """Every voxel's class: the most probable one, or as the network's `occupied_above` says."""
     with torch.no_grad():
-        return model(image, pixels)[LOGITS].argmax(1).to(torch.uint8).cpu().numpy()
+        return labels_of(model(image, pixels)[LOGITS], model.config.occupied_above).cpu().numpy()
+
+
+def labels_of(logits: Float[Tensor, "b k x y z"], occupied_above: float | None) -> UInt8[Tensor, "b x y z"]:
+    """Class ids from logits; occupied_above: see MonoSceneConfig."""
+    if occupied_above is None:
+        return logits.argmax(1).to(torch.uint8)
+    occupied = logits.float().softmax(1)[:, EMPTY] < 1 - occupied_above
+    return torch.where(occupied, logits[:, EMPTY + 1 :].argmax(1) + EMPTY + 1, EMPTY).to(torch.uint8)
 
 
 def tally_network(model: MonoScene, dataset: SscDataset, batch: int) -> Tally:

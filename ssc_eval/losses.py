@@ -1,16 +1,20 @@
 """MonoScene's losses and the targets they need (Cao and de Charette, CVPR 2022, section 3.4), in plain torch.
 
-total = cross_entropy + semantic_affinity + geometric_affinity + relation + frustum, each with weight 1. Axes: B
-samples, K classes (0 empty), X, Y, Z voxels; labels are uint8, 255 = ignored. Logits may be half precision: everything
-is computed in float32, scalars a class or tile in float64. Every term and its gradient stay finite: where the public
-code divides by nothing (a relation without a positive, an empty tile, no occupied voxel, everything ignored), the term
-is left out, and a loss with no term is 0.
+total = cross_entropy + semantic_affinity + geometric_affinity + relation + frustum, each with weight 1 in the paper
+(see LossWeights). Axes: B samples, K classes (0 empty), X, Y, Z voxels; labels are uint8, 255 = ignored. Logits may be
+half precision: everything is computed in float32, scalars a class or tile in float64. Every term and its gradient stay
+finite: where the public code divides by nothing (a relation without a positive, an empty tile, no occupied voxel,
+everything ignored), the term is left out, and a loss with no term is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated
+
 import torch
 from jaxtyping import Bool, Float, Int, Int16, UInt8
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, nll_loss
 
@@ -20,6 +24,27 @@ from pipeline.scene.taxonomy import EMPTY, IGNORE
 TILES = 8  # the image is cut into TILES x TILES tiles
 OUTSIDE = -1  # tile of a voxel out of view
 _TINY = 1e-30  # -ln of it is 69: what a ratio of 0 costs
+Weight = Annotated[float, Field(ge=0)]
+
+
+class LossWeights(BaseModel):
+    """What each term counts; the paper's are all 1, and `balanced`.
+
+    The affinities ask for every class's recall as much as for its precision, and balancing for that of rare classes:
+    where little can be seen from an image they make a network guess, and its probabilities are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    cross_entropy: Weight = 1.0
+    semantic_affinity: Weight = 1.0
+    geometric_affinity: Weight = 1.0
+    relation: Weight = 1.0
+    frustum: Weight = 1.0
+    balanced: bool = True  # cross-entropy weighs classes by 1 / ln(frequency); else all alike
+
+    def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """The weighted sum; terms are named as the fields."""
+        return torch.stack([getattr(self, name) * term for name, term in terms.items()]).sum()
 
 
 def monoscene_losses(

@@ -44,6 +44,9 @@ class MonoSceneConfig(BaseModel):
     dilations: Annotated[tuple[Dilation, ...], Field(min_length=1)] = (1, 2, 3)  # DDR blocks a level, branches of ASPP
     relation_prior: bool = True
     location_prior: bool = False  # what lies where in the training frames is added to the logits; not the paper's
+    # A voxel is occupied where its probability of not being empty is above this, and then of the likeliest class; None:
+    # the likeliest of all, as in the paper. IoU counts what is found twice, so that guesses pay from about 0.4 on.
+    occupied_above: Annotated[float | None, Field(gt=0, lt=1)] = None
     recompute: bool = False  # gradient checkpointing: less memory, about a third more time
 
     @property

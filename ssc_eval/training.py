@@ -26,7 +26,7 @@ from pipeline.scene.files import digest_of
 from pipeline.scene.seeds import rng as seeded
 from ssc_eval.batch_norm import reestimate_batch_norm
 from ssc_eval.inference import evaluate_network, predict, predicted, tally_network, views_of
-from ssc_eval.losses import monoscene_losses, relation_targets
+from ssc_eval.losses import LossWeights, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
 from ssc_eval.prior import drawn_location_logits
@@ -43,6 +43,7 @@ __all__ = [  # the other modules' names are part of this one's interface
     "ssc_loss",
     "train_ssc",
 ]
+AS_PUBLISHED = LossWeights()
 REACHED = 0.95  # IoU and mIoU of a frame that was overfitted
 
 
@@ -54,6 +55,7 @@ class SscConfig(BaseModel):
     samples: SampleConfig
     training: TrainConfig  # its seed is the run's
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    losses: LossWeights = LossWeights()
     seed: Annotated[int, Field(ge=0)]
     start: Path | None = None  # weights to begin with, such as those trained on synthetic data
     validation: Source | None = None  # held-out frames, scored every training.validate_every steps
@@ -77,12 +79,13 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         "sources": _described(dataset),
         "class_voxels": counts.tolist(),
         "frequencies_digest": digest_of(counts.tolist()),
+        "losses": config.losses.model_dump(mode="json"),
         "seed": config.seed,
         "start": config.start and digest_of(read_card(config.start)["files"]),
     }
     done = train(
         model,
-        ssc_loss(torch.from_numpy(class_weights(counts)).float()),
+        ssc_loss(torch.from_numpy(class_weights(counts)).float(), config.losses),
         dataset,
         training,
         out,
@@ -138,8 +141,9 @@ def _is_main() -> bool:
     return not parallel or torch.distributed.get_rank() == 0
 
 
-def ssc_loss(weights: Tensor) -> Loss:
-    """MonoScene's losses, summed, on batches of SscDataset; weights: of the cross-entropy by class."""
+def ssc_loss(weights: Tensor, shares: LossWeights = AS_PUBLISHED) -> Loss:
+    """MonoScene's losses, summed by their shares, on batches of SscDataset; weights: of the cross-entropy by class."""
+    weights = weights if shares.balanced else torch.ones_like(weights)
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor], _: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         found = model(batch["image"], batch["pixels"])
@@ -151,7 +155,7 @@ def ssc_loss(weights: Tensor) -> Loss:
             found.get(RELATION_LOGITS),
             relation_targets(batch["coarse"]) if RELATION_LOGITS in found else None,
         )
-        return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
+        return shares.total(terms), {name: term.detach() for name, term in terms.items()}
 
     return loss
 
@@ -217,7 +221,7 @@ def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_e
 
     training = _one_frame_training(config, check_every)
     total = training.total_steps(1)
-    loss = ssc_loss(torch.from_numpy(class_weights(counts.astype(np.float64))).float())
+    loss = ssc_loss(torch.from_numpy(class_weights(counts.astype(np.float64))).float(), config.losses)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_LearntError):
         train(model, loss, one, training, Path(folder), validate=check)
     reached = min(result["iou"], result["miou"]) > REACHED

@@ -148,6 +148,13 @@ def test_all_terms_together_are_each_term_alone() -> None:
     assert set(losses.monoscene_losses(logits, labels, WEIGHTS)) == set(alone) - {"frustum", "relation"}
 
 
+def test_weights_count_each_term_by_its_name() -> None:
+    terms = {"cross_entropy": torch.tensor(2.0), "semantic_affinity": torch.tensor(3.0), "relation": torch.tensor(5.0)}
+    assert float(losses.LossWeights().total(terms)) == 10.0
+    shares = losses.LossWeights(cross_entropy=4.0, semantic_affinity=0.0, relation=0.5, frustum=9.0)
+    assert float(shares.total(terms)) == 4 * 2 + 0.5 * 5
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_relation_targets_and_loss_equal_plain_loops(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -18,8 +18,8 @@ from pipeline.learning.loop import Loss
 from pipeline.scene.errors import InputError
 from ssc_eval import training as module
 from ssc_eval.batch_norm import reestimate_batch_norm
-from ssc_eval.inference import evaluate_network, opened, predict, predicted, tally_network
-from ssc_eval.losses import monoscene_losses, relation_targets
+from ssc_eval.inference import evaluate_network, labels_of, opened, predict, predicted, tally_network
+from ssc_eval.losses import LossWeights, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, OUT_OF_VIEW
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoSceneConfig, build
 from ssc_eval.prior import drawn_location_logits, location_counts, location_logits
@@ -83,8 +83,8 @@ def test_a_killed_run_ends_with_the_same_weights(
     root: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in step 4, it goes on from the checkpoint after step 2; augmentation, average and moments included."""
-    original: Callable[[Tensor], Loss] = module.ssc_loss
-    monkeypatch.setattr(module, "ssc_loss", lambda weights: killed_at(3, original(weights)))
+    original: Callable[..., Loss] = module.ssc_loss
+    monkeypatch.setattr(module, "ssc_loss", lambda *given: killed_at(3, original(*given)))
     with pytest.raises(KilledError):
         train_ssc(validated(root), tmp_path)
     assert not (tmp_path / "weights").exists()
@@ -139,6 +139,33 @@ def test_the_loss_is_the_sum_of_monoscenes_with_the_sources_class_weights(root: 
     assert terms.keys() == expected.keys()
     assert all(torch.allclose(torch.as_tensor(terms[name]), expected[name]) for name in expected)
     assert torch.allclose(total.detach(), torch.stack(list(expected.values())).sum())
+
+
+def test_shares_of_the_loss_are_the_configs(root: Path) -> None:
+    dataset = SscDataset((Source(root=root),), SAMPLES, 0, NETWORK)
+    model = build(NETWORK, GRID, 20, 0)
+    batch = {name: value[None] for name, value in dataset[0].items()}
+    weights = torch.from_numpy(class_weights(dataset.class_voxels())).float()
+    shares = LossWeights(semantic_affinity=0.0, geometric_affinity=0.0, relation=0.0, frustum=0.0, balanced=False)
+    total, _ = ssc_loss(weights, shares)(model, batch, torch.Generator())
+    with torch.no_grad():
+        logits = model(batch["image"], batch["pixels"])[LOGITS]
+    plain = torch.nn.functional.cross_entropy(logits, batch["labels"].long(), ignore_index=255)
+    assert float(total.detach()) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_a_run_with_other_shares_is_refused(root: Path, trained: Path) -> None:
+    with pytest.raises(InputError, match="expected data_digest"):
+        train_ssc(validated(root).model_copy(update={"losses": LossWeights(frustum=0.0)}), trained)
+
+
+def test_a_voxel_is_occupied_where_it_is_more_likely_so_than_asked() -> None:
+    p = torch.tensor([[0.55, 0.25, 0.20], [0.65, 0.05, 0.30], [0.4, 0.3, 0.3], [0.2, 0.7, 0.1]])  # empty, two classes
+    logits = p.log().T[None, :, :, None, None]  # 1 3 4 1 1
+    assert labels_of(logits, None).flatten().tolist() == [0, 0, 0, 1]
+    assert labels_of(logits, 0.4).flatten().tolist() == [1, 0, 1, 1]
+    assert labels_of(logits, 0.3).flatten().tolist() == [1, 2, 1, 1]
+    assert labels_of(logits, 0.7).flatten().tolist() == [0, 0, 0, 1]
 
 
 def test_training_goes_on_from_other_weights(root: Path, trained: Path, tmp_path: Path) -> None:
