@@ -20,7 +20,7 @@ from jaxtyping import Float32, UInt8
 from pydantic import Field
 
 from flows.image_pairs import ImagePairs, PairsConfig
-from flows.image_weights import control_palettes, pipeline_digest, synthesis_of, training_recipe
+from flows.image_weights import control_palettes, pipeline_digest, synthesis_of, teachers, training_recipe
 from flows.recipes import Config, SplitSource, validated
 from pipeline.datasets.image_files import read_depth, read_image, read_label_image, write_depth, write_label_image
 from pipeline.images.conditioning import control_image
@@ -150,9 +150,8 @@ def _write(artist: _Artist, out: Path, progress: Callable[[int, int], None]) -> 
             if len(rows) < ROWS:
                 rows.append(row(artist.control(view, seed=0), *(image for image, _ in drawn), photograph))
         progress(first + len(indices), len(chosen))
-    write_json(
-        out / TABLE, {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name, "images": table}
-    )
+    about = {"recipe": recipe.model_dump(mode="json"), "taxonomy": frames.taxonomy.name}
+    write_json(out / TABLE, {**about, "taught_by": teachers(recipe.weights, recipe.controlnet), "images": table})
     write_png(out / ROWS_NAME, np.concatenate(rows))
 
 
@@ -177,6 +176,7 @@ class Samples(Sequence[Judged]):
         try:
             table = json.loads((folder / TABLE).read_text())
             self.recipe, self.taxonomy = dict(table["recipe"]), str(table["taxonomy"])
+            self.taught_by = list(table.get("taught_by", []))  # critics' files; see image_weights.teachers
             self.images: dict[str, list[str]] = {}  # names by frame
             for name in table["images"]:
                 self.images.setdefault(name.rpartition("_")[0], []).append(name)

@@ -15,6 +15,7 @@ from flows.image_critic import THRESHOLDS_NAME
 from flows.image_judge import judge_size, load_judge
 from flows.image_pairs import ImagePairs, PairsConfig
 from flows.image_samples import TABLE, Judged, Samples, evenly
+from flows.image_weights import check_independent
 from flows.recipes import SplitSource
 from pipeline.images.config import FidelityConfig
 from pipeline.images.critic import check_classes
@@ -71,6 +72,7 @@ def _mean(values: list[float]) -> float | None:
 def _judged(folder: Path, critic: Path, split: str, frames: int | None) -> tuple[Taxonomy, Sequence[Judged]]:
     if (folder / TABLE).is_file():
         samples = Samples(folder)
+        check_independent("critic", critic, samples.taught_by)
         return load_taxonomy(samples.taxonomy), samples
     height, width = judge_size(critic)
     pairs = ImagePairs(SplitSource(root=folder, split=split), PairsConfig(width_px=width, height_px=height))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,20 +114,23 @@ def check_weights(images: ControlNetImages, taxonomy: Taxonomy) -> None:
         raise InputError(images.weights, "a pipeline with a ControlNet", "none", "give images.controlnet=FOLDER")
     check_control(source, conditioning_channels(images.control))
     load_words(images.prompt.words)
-    _check_independent(images)
+    if images.critic is not None:
+        check_independent("images.critic", images.critic, teachers(images.weights, images.controlnet))
     studio(images, taxonomy)
 
 
-def _check_independent(images: ControlNetImages) -> None:
+def teachers(weights: Path, controlnet: Path | None) -> list[dict[str, str]]:
+    """Files and their SHA-256 of each critic that had a part in training a pipeline or its ControlNet."""
+    folders = [folder for folder in (controlnet and controlnet.parent, weights) if folder]
+    return [card["critic"] for folder in folders if (card := read_card(folder) or {}).get("critic")]
+
+
+def check_independent(subject: str, critic: Path, taught: Sequence[Mapping[str, str]]) -> None:
     """A judge that had a part in the training of what it judges finds what it was shown. Raises InputError."""
-    folders = [folder for folder in (images.controlnet and images.controlnet.parent, images.weights) if folder]
-    taught = [(read_card(folder) or {}).get("critic") for folder in folders]
-    if images.critic is None or not any(taught):
-        return
-    own = images.critic / "weights"
-    if (own / CARD_NAME).is_file() and critic_card(own)["files"] in taught:
+    own = critic / "weights"
+    if taught and (own / CARD_NAME).is_file() and critic_card(own)["files"] in taught:
         remedy = "train one with another train.seed"
-        raise InputError("images.critic", "another critic than images were learned with", str(images.critic), remedy)
+        raise InputError(subject, "another critic than images were learned with", str(critic), remedy)
 
 
 @functools.lru_cache(maxsize=1)

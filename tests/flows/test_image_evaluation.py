@@ -112,6 +112,17 @@ def test_what_is_not_measured_is_said(drawn, tmp_path):
     assert "10 are not more than 48" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
+def test_a_judge_that_taught_the_pipeline_is_refused(drawn, tmp_path):
+    table, critic = json.loads((drawn / "samples.json").read_text()), toy_images().critic
+    assert table["taught_by"] == []
+    shutil.copytree(drawn, tmp_path / "taught")
+    table["taught_by"] = [json.loads((critic / "weights/card.json").read_text())["files"]]
+    (tmp_path / "taught" / "samples.json").write_text(json.dumps(table))
+    with pytest.raises(InputError, match="another critic than images were learned with"):
+        evaluate_images(tmp_path / "taught", tmp_path / "out", Measures(critic, features=FEATURES))
+    assert not (tmp_path / "out").exists()
+
+
 def test_faults_before_anything_is_encoded(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(RandomConvolutions, "features", lambda *_: pytest.fail("encoded"))
     (tmp_path / "full").mkdir()
