@@ -109,7 +109,9 @@ def evaluate_houses(
     generated: Annotated[Path, typer.Option("--generated", help="A root of generated houses.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for table.md and table.json; new or empty.")],
     split: Annotated[str, typer.Option(help="The held-out split.")] = "val",
-    houses: Annotated[int | None, typer.Option(min=2, help="The first so many generated and held-out ones; default: all.")] = None,
+    houses: Annotated[
+        int | None, typer.Option(min=2, help="The first so many generated and held-out ones; default: all.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Scaffold's, to draw several times on one map.")] = None,
     maps: Annotated[int, typer.Option(min=1, help="Held-out maps that are drawn on.")] = 4,
     draws: Annotated[int, typer.Option(min=2, help="Samples a map.")] = 4,

@@ -201,8 +201,8 @@ def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_e
     """Learn one frame ("SEQUENCE/NAME") by heart, until IoU and mIoU pass 95 % or the config's steps are done.
 
     Both are over voxels in view, mIoU over the classes present there. Network, image, steps, rate, threads and
-    precision are the config's; no augmentation, a batch of one. Returns iou, miou, voxels (scored and in view), classes
-    (names of those present), steps, seconds, cpu_seconds, reached. Raises InputError.
+    precision are the config's, the losses the paper's; no augmentation, a batch of one. Returns iou, miou, voxels
+    (scored and in view), classes (names of those present), steps, seconds, cpu_seconds, reached. Raises InputError.
     """
     dataset = SscDataset((Source(root=root, split=split),), config.samples, config.seed, config.network)
     one = _OneFrame(dataset, _number_of(dataset, split, frame))
@@ -221,7 +221,7 @@ def overfit_frame(config: SscConfig, root: Path, split: str, frame: str, check_e
 
     training = _one_frame_training(config, check_every)
     total = training.total_steps(1)
-    loss = ssc_loss(torch.from_numpy(class_weights(counts.astype(np.float64))).float(), config.losses)
+    loss = ssc_loss(torch.from_numpy(class_weights(counts.astype(np.float64))).float())
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_LearntError):
         train(model, loss, one, training, Path(folder), validate=check)
     reached = min(result["iou"], result["miou"]) > REACHED

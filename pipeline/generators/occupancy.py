@@ -55,6 +55,8 @@ class OccupancyConfig(BaseModel):
     # Share of scenes that are trained on with their finest level, which holds most of the tokens; the coarser ones, at
     # which it is settled what there is, are learned faster without. 1 is not written down; see DiTConfig.reach.
     finest: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 1)] = 1.0
+    # Share of scenes that are trained on with their coarsest level alone, at which the errors of a draw begin.
+    coarsest: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda share: share == 0)] = 0.0
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
 
@@ -143,11 +145,13 @@ class OctreeDiT(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class OctreeData:
-    """Maps as training sees them: every level of a scene is a sequence; see TokenData. finest: see OccupancyConfig."""
+    """Maps as training sees them: every level of a scene is a sequence; see TokenData. finest, coarsest: see
+    OccupancyConfig."""
 
     scenes: TokenData
     cell: int
     finest: float = 1.0
+    coarsest: float = 0.0
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -158,6 +162,8 @@ class OctreeData:
     def draw(self, index: int, random: np.random.Generator) -> list[Tokens]:
         """A scene's levels as training sees them this time; the coarsest always."""
         levels = self._levels(self.scenes.draw(index, random))
+        if self.coarsest and random.random() < self.coarsest:
+            return levels[:1]
         whole = self.finest == 1 or len(levels) == 1 or random.random() < self.finest
         return levels if whole else levels[:-1]
 
@@ -188,7 +194,7 @@ class Occupancy:
         """Train on scenes' occupied voxels to the config's end, going on where `out` stopped."""
         whole = max(len(tokens.classes) for tokens in sequences)
         scenes = TokenData(sequences, self.shape, whole, self.of.turn, self.of.shift)
-        data = OctreeData(scenes, self.config.cell, self.config.finest)
+        data = OctreeData(scenes, self.config.cell, self.config.finest, self.config.coarsest)
         training = self.config.training
         return train(self.network, self.loss, data, training, out, data_digest=data_digest, collate=collate_levels)
 

@@ -149,6 +149,14 @@ def test_the_finest_level_of_a_share_of_scenes() -> None:
     assert len(OctreeData(TokenData([tokens], SHAPE, 1000), 2, 0.0).draw(0, np.random.default_rng(0))) == 1
 
 
+def test_the_coarsest_level_alone_of_a_share_of_scenes() -> None:
+    data = OctreeData(TokenData([tokens_of(house())], SHAPE, 1000), 4, coarsest=0.5)
+    drawn = [data.draw(0, np.random.default_rng(seed)) for seed in range(40)]
+    assert {len(levels) for levels in drawn} == {1, 2}
+    assert all(np.array_equal(levels[0].classes, data[0][0].classes) for levels in drawn)
+    assert 10 <= sum(len(levels) == 1 for levels in drawn) <= 30
+
+
 def test_larger_houses_come_in_windows() -> None:
     """64 x 64 x 64, more voxels and more cells than a sequence holds: known ones exact, all others drawn."""
     grid = VoxelGrid((64, 64, 64), 1.0, (0.0, 0.0, 0.0))
