@@ -185,20 +185,22 @@ def houses() -> ScaffoldConfig:
 
     Unlike the paper's, its tokens are told what stands around them (`reach`), which saves most of the training, and how
     many of each class there are (`census`). Classes are drawn surest first, as a wrong block early on draws others
-    after it; maps in random order, which doesn't leave out what is unlikely at any single place.
+    after it; maps in random order, which doesn't leave out what is unlikely at any single place. Of both, what the
+    whole makes unlikely is drawn again, in rounds.
     """
     training = _training().model_copy(update={"learning_rate": 2e-3, "checkpoint_every": 100})
+    adaptive = ScaffoldSampling(
+        sampler="adaptive", order="probability", sure=0.998, least=0.002, rounds=4, doubt=0.05, batch=1, threads=1
+    )
     maps = OccupancyConfig(
-        network=DiTConfig(width=128, depth=3, heads=4, reach=2, rotary=True),
+        network=DiTConfig(width=128, depth=3, heads=4, reach=2, rotary=True, census=True),
         training=training.model_copy(update={"steps": 3000}),
-        sampling=ScaffoldSampling(
-            sampler="adaptive", order="random", sure=0.998, least=0.002, rounds=2, doubt=0.02, batch=1, threads=1
-        ),
+        sampling=adaptive.model_copy(update={"order": "random"}),
     )
     return ScaffoldConfig(
         network=DiTConfig(width=128, depth=4, heads=4, reach=2, census=True),
         training=training.model_copy(update={"steps": 1500, "batch_size": 4}),
-        sampling=ScaffoldSampling(sampler="confidence", chance=8, steps=128, batch=1, threads=1),
+        sampling=adaptive.model_copy(update={"chance": 8}),
         occupancy=maps,
     )
 

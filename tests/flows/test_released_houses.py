@@ -6,6 +6,7 @@ import pytest
 
 from flows.generator_recipes import generator_recipe
 from pipeline.generators.scaffold import Scaffold
+from pipeline.generators.token_sampling import ScaffoldSampling
 from pipeline.houses.check import check_house, rates
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "houses"
@@ -33,9 +34,8 @@ def test_it_is_the_recipe_and_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize("seed", [0])
 def test_few_steps_draw_walls_under_a_roof(seed: int) -> None:
     generator = Scaffold.load(WEIGHTS)
-    generator.config = generator.config.model_copy(
-        update={"sampling": generator.config.sampling.model_copy(update={"steps": 8})}
-    )
+    few = ScaffoldSampling(sampler="confidence", chance=8, steps=8, batch=1, threads=1)
+    generator.config = generator.config.model_copy(update={"sampling": few})
     (scene,) = generator.sample(1, [seed])
     assert 150 < (scene.labels > 0).sum() < 1100
     found = rates([check_house(scene.labels)])
