@@ -25,7 +25,7 @@ def _complete(table: dict[str, Any], config: BaseModel) -> None:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if field.exclude_if and name not in table:
-            table[name] = value
+            table[name] = table_of(value) if isinstance(value, BaseModel) else value
         elif isinstance(value, BaseModel) and name in table:
             _complete(table[name], value)
 

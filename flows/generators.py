@@ -24,6 +24,7 @@ from pipeline.generators.autoregressive import Autoregressive, AutoregressiveCon
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.dit3d import DiT3D, DiT3DConfig
 from pipeline.generators.latent import Latent, LatentConfig
+from pipeline.generators.occupancy import COARSE, OCCUPANCY
 from pipeline.generators.protocol import Generator
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
 from pipeline.generators.tokens import GivenMaps
@@ -116,7 +117,8 @@ def train_generator(
 ) -> Path:
     """Train a generator on a root's training split; the folder of its weights. Raises InputError.
 
-    start: a folder of weights to begin with, such as those of a longer run at a higher rate; None: random ones.
+    start: a folder of weights to begin with, such as those of a longer run at a higher rate; None: random ones. Both
+    networks of maps begin with the one that it has, where it has one.
     stages: these alone (several processes may train one each); the weights are saved by the run that names all or
     none, which takes up what the others finished.
     """
@@ -128,7 +130,7 @@ def train_generator(
     if start is not None:
         check_whole(start)
         for name, part in parts.items():
-            fill(part.network, _with_zeros(load_part(start, name), part.network), start)
+            fill(part.network, _with_zeros(load_part(start, _begins(name, start)), part.network), start)
     scenes = training_scenes(root, "train")
     if isinstance(generator, Scaffold | Autoregressive):
         scenes = fitting(scenes, generator.grid)
@@ -137,6 +139,11 @@ def train_generator(
     else:
         generator.fit(scenes, out, tuple(stages) or tuple(parts))  # type: ignore[arg-type]
     return Path(out) / "weights"
+
+
+def _begins(name: str, start: Path) -> str:
+    """The part of weights that a stage begins with: the maps' coarsest level with all levels', if it had none."""
+    return OCCUPANCY if name == COARSE and f"{COARSE}.safetensors" not in read_card(start)["files"] else name
 
 
 def _with_zeros(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

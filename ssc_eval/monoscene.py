@@ -46,7 +46,7 @@ class MonoSceneConfig(BaseModel):
     location_prior: bool = False  # what lies where in the training frames is added to the logits; not the paper's
     # A voxel is occupied where its probability of not being empty is above this, and then of the likeliest class; None:
     # the likeliest of all, as in the paper. IoU counts what is found twice, so that guesses pay from about 0.4 on.
-    occupied_above: Annotated[float | None, Field(gt=0, lt=1)] = None
+    occupied_above: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda p: p is None)] = None
     recompute: bool = False  # gradient checkpointing: less memory, about a third more time
 
     @property

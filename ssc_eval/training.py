@@ -26,7 +26,7 @@ from pipeline.scene.files import digest_of
 from pipeline.scene.seeds import rng as seeded
 from ssc_eval.batch_norm import reestimate_batch_norm
 from ssc_eval.inference import evaluate_network, predict, predicted, tally_network, views_of
-from ssc_eval.losses import LossWeights, monoscene_losses, relation_targets
+from ssc_eval.losses import LossWeights, losses_field, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
 from ssc_eval.prior import drawn_location_logits
@@ -55,7 +55,7 @@ class SscConfig(BaseModel):
     samples: SampleConfig
     training: TrainConfig  # its seed is the run's
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    losses: LossWeights = LossWeights()
+    losses: LossWeights = losses_field()
     seed: Annotated[int, Field(ge=0)]
     start: Path | None = None  # weights to begin with, such as those trained on synthetic data
     validation: Source | None = None  # held-out frames, scored every training.validate_every steps
@@ -79,7 +79,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         "sources": _described(dataset),
         "class_voxels": counts.tolist(),
         "frequencies_digest": digest_of(counts.tolist()),
-        "losses": config.losses.model_dump(mode="json"),
+        **config.model_dump(mode="json", include={"losses"}),
         "seed": config.seed,
         "start": config.start and digest_of(read_card(config.start)["files"]),
     }

@@ -220,9 +220,15 @@ def attention(kind: str, lengths: tuple[int, ...], causal: bool, device: torch.d
     """Attention within each of the packed sequences. kind: see DiTConfig."""
     if kind == "flex":
         return _flex(lengths, causal, device)
-    if len(set(lengths)) == 1:
-        return functools.partial(_equally_long, lengths=lengths, causal=causal)
-    return functools.partial(_one_by_one, lengths=lengths, causal=causal)
+    return functools.partial(_slices, lengths=lengths, causal=causal)
+
+
+def _slices(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], causal: bool) -> Tensor:
+    within = _equally_long if len(set(lengths)) == 1 else _one_by_one
+    if not q.is_cpu:
+        return within(q, k, v, lengths, causal)
+    with torch.autocast("cpu", enabled=False):  # backward through bfloat16 takes a CPU three times as long
+        return within(q.float(), k.float(), v.float(), lengths, causal)
 
 
 def _equally_long(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], causal: bool) -> Tensor:

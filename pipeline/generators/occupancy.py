@@ -2,8 +2,9 @@
 
 A cell of edge s (voxels) has eight halves; which of them hold an occupied voxel is its token's class, 0..255. The
 coarsest cells are all there; those of each finer level are what the level before says is occupied, so that the
-condition on the coarser map is the set of tokens itself, and a class of 0 can't come again. One DiT serves all levels.
-With p(map) = prod over levels of p(patterns | cells), each level's bound is that of masked diffusion.
+condition on the coarser map is the set of tokens itself, and a class of 0 can't come again. One DiT serves all levels,
+or all but the coarsest, which has every cell and says what is built where (`coarse`). With p(map) = prod over levels of
+p(patterns | cells), each level's bound is that of masked diffusion.
 
 Known voxels are kept exactly: at each level a cell may take only patterns that hold its known occupied voxels and leave
 room for none but those that may be; a cell with one such pattern is a known token.
@@ -15,7 +16,7 @@ bit is its cell's edge, which says the level.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -33,15 +34,25 @@ from pipeline.diffusion.sampling import generators
 from pipeline.generators.protocol import Known
 from pipeline.generators.token_sampling import Draw, ScaffoldSampling, TokenSampler
 from pipeline.generators.tokens import Shape, TokenData, Tokens, collate, map_of, occupied
+from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
-from pipeline.learning.loop import Trained, train
+from pipeline.learning.loop import train
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import IGNORE
 
 PATTERNS = 256  # of a cell's eight halves
+COARSE, OCCUPANCY = "coarse", "occupancy"  # stages
 _BITS = 1 << np.arange(8)
 Map = Bool[np.ndarray, "x y z"]
+
+
+class CoarseConfig(BaseModel):
+    """The coarsest level's own network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    network: DiTConfig = DiTConfig(width=384, depth=8, heads=6)
+    training: TrainConfig
 
 
 class OccupancyConfig(BaseModel):
@@ -55,8 +66,7 @@ class OccupancyConfig(BaseModel):
     # Share of scenes that are trained on with their finest level, which holds most of the tokens; the coarser ones, at
     # which it is settled what there is, are learned faster without. 1 is not written down; see DiTConfig.reach.
     finest: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 1)] = 1.0
-    # Share of scenes that are trained on with their coarsest level alone, at which the errors of a draw begin.
-    coarsest: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda share: share == 0)] = 0.0
+    coarse: Annotated[CoarseConfig | None, Field(exclude_if=lambda own: own is None)] = None  # None: one for all levels
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
 
@@ -145,13 +155,13 @@ class OctreeDiT(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class OctreeData:
-    """Maps as training sees them: every level of a scene is a sequence; see TokenData. finest, coarsest: see
-    OccupancyConfig."""
+    """Maps as training sees them: every level of a scene is a sequence; see TokenData. levels: those that are trained
+    on; finest: see OccupancyConfig."""
 
     scenes: TokenData
     cell: int
     finest: float = 1.0
-    coarsest: float = 0.0
+    levels: slice = field(default_factory=lambda: slice(None))
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -160,17 +170,15 @@ class OctreeData:
         return self._levels(self.scenes[index])
 
     def draw(self, index: int, random: np.random.Generator) -> list[Tokens]:
-        """A scene's levels as training sees them this time; the coarsest always."""
+        """A scene's levels as training sees them this time; the first of them always."""
         levels = self._levels(self.scenes.draw(index, random))
-        if self.coarsest and random.random() < self.coarsest:
-            return levels[:1]
         whole = self.finest == 1 or len(levels) == 1 or random.random() < self.finest
         return levels if whole else levels[:-1]
 
     def _levels(self, tokens: Tokens) -> list[Tokens]:
         volume = np.zeros(self.scenes.shape, bool)
         volume[tuple(tokens.positions.T)] = True
-        return octree(volume, self.cell)
+        return octree(volume, self.cell)[self.levels]
 
 
 def collate_levels(batch: list[list[Tokens]]) -> dict[str, Any]:
@@ -178,25 +186,54 @@ def collate_levels(batch: list[list[Tokens]]) -> dict[str, Any]:
     return collate(list(chain.from_iterable(batch)))
 
 
+@dataclass(frozen=True, eq=False)
+class MapStage:
+    """A network, and the levels that it is trained on and draws."""
+
+    network: nn.Module
+    training: TrainConfig
+    levels: slice
+
+
 class Occupancy:
-    """The generator of maps; an OccupancySource. Raises InputError on a grid that cells don't divide."""
+    """The generator of maps; an OccupancySource. stages: what is trained and saved, by name. Raises InputError on a
+    grid that cells don't divide, and on a network for finer levels where there are none."""
 
     def __init__(self, config: OccupancyConfig, shape: Shape, of: MapConfig):
         if any(n % config.cell for n in shape):
             raise InputError("occupancy", f"a grid that cells of {config.cell} voxels divide", str(shape))
+        if config.coarse and config.cell == 2:
+            raise InputError("occupancy.coarse", "a level below the coarsest", "cells of 2 voxels")
         self.config, self.shape, self.of = config, shape, of
-        levels = config.cell.bit_length() - 1
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(integer_seed(of.seed, "occupancy weights", 0))
-            self.network: nn.Module = OctreeDiT(config.network, shape, levels)
+        self.stages: dict[str, MapStage] = {}
+        if config.coarse:
+            self._add(COARSE, config.coarse, slice(0, 1))
+        self._add(OCCUPANCY, config, slice(1 if config.coarse else 0, None))
 
-    def train(self, sequences: Sequence[Tokens], out: Path, data_digest: str) -> Trained:
-        """Train on scenes' occupied voxels to the config's end, going on where `out` stopped."""
+    def _add(self, name: str, config: CoarseConfig | OccupancyConfig, levels: slice) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(integer_seed(self.of.seed, f"{name} weights", 0))
+            network = OctreeDiT(config.network, self.shape, self.config.cell.bit_length() - 1)
+        self.stages[name] = MapStage(network, config.training, levels)
+
+    def fit(self, sequences: Sequence[Tokens], out: Path, stages: Sequence[str], data_digest: str) -> None:
+        """Train those of its stages that are named on scenes' occupied voxels, each in its own folder of `out`."""
         whole = max(len(tokens.classes) for tokens in sequences)
         scenes = TokenData(sequences, self.shape, whole, self.of.turn, self.of.shift)
-        data = OctreeData(scenes, self.config.cell, self.config.finest, self.config.coarsest)
-        training = self.config.training
-        return train(self.network, self.loss, data, training, out, data_digest=data_digest, collate=collate_levels)
+        for name, stage in self.stages.items():
+            if name in stages:
+                finest = 1.0 if name == COARSE else self.config.finest
+                data, folder = OctreeData(scenes, self.config.cell, finest, stage.levels), Path(out) / name
+                done = train(
+                    stage.network,
+                    self.loss,
+                    data,
+                    stage.training,
+                    folder,
+                    data_digest=data_digest,
+                    collate=collate_levels,
+                )
+                load_model(done.checkpoint, stage.network)
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The bound [nats a cell] at antithetic times; scalar ce, the mean over masked cells."""
@@ -218,12 +255,15 @@ class Occupancy:
         may = [map_of(k, None) for k in known]
         device = self.config.sampling.torch_device()
         streams = generators([integer_seed(seed, "occupancy", 0) for seed in seeds], device)
-        sampler = TokenSampler(self.network, self.config.sampling, self.config.max_tokens)
+        samplers = {
+            name: TokenSampler(stage.network, self.config.sampling, self.config.max_tokens)
+            for name, stage in self.stages.items()
+        }
         edge = self.config.cell
         found = [np.ones([n // edge for n in self.shape], bool)] * len(seeds)
         while edge > 1:
             draws = [self._start(edge, *each) for each in zip(found, must, may, streams, strict=True)]
-            sampler.fill(draws)
+            samplers[COARSE if self.config.coarse and edge == self.config.cell else OCCUPANCY].fill(draws)
             found = [_children(cells, draw) for cells, draw in zip(found, draws, strict=True)]
             edge //= 2
         return found

@@ -28,7 +28,7 @@ from pipeline.diffusion import masked
 from pipeline.diffusion.dit import DiT, DiTConfig
 from pipeline.diffusion.masked import MASK, Likelihood
 from pipeline.diffusion.sampling import generators
-from pipeline.generators.occupancy import Occupancy, OccupancyConfig
+from pipeline.generators.occupancy import MapStage, Occupancy, OccupancyConfig
 from pipeline.generators.protocol import Known
 from pipeline.generators.token_sampling import Draw, ScaffoldSampling, TokenSampler, Window
 from pipeline.generators.tokens import (
@@ -52,7 +52,7 @@ from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import IGNORE, Taxonomy, load_taxonomy
 
 Count = Annotated[int, Field(ge=1)]
-CLASSES, OCCUPANCY = "classes", "occupancy"  # stages
+CLASSES = "classes"  # the stage beside those of maps
 CRAFT_GRID = VoxelGrid((32, 32, 32), 1.0, (0.0, 0.0, 0.0))  # a cube of 32 blocks
 
 
@@ -101,32 +101,31 @@ class Scaffold:
             self.network: nn.Module = DiT(len(self.taxonomy.classes) - 1, config.network, config.grid.shape)
         self.occupancy = Occupancy(config.occupancy, config.grid.shape, config) if config.occupancy else None
         self.source = source or self.occupancy
-        self.stages: dict[str, Part | Occupancy] = {CLASSES: Part(self.network)}
+        self.stages: dict[str, Part | MapStage] = {CLASSES: Part(self.network)}
         if self.occupancy:
-            self.stages[OCCUPANCY] = self.occupancy
+            self.stages |= self.occupancy.stages
 
     @property
     def grid(self) -> VoxelGrid:
         """The grid that its scenes lie on."""
         return self.config.grid
 
-    def fit(self, dataset: Iterable[Scene], out: Path, stages: Sequence[str] = (CLASSES, OCCUPANCY)) -> None:
-        """Train the stages, each in its own folder of `out`, and save the averages' weights to `out`/weights.
+    def fit(self, dataset: Iterable[Scene], out: Path, stages: Sequence[str] = ()) -> None:
+        """Train stages (none: all), each in its own folder of `out`, and save the averages' weights to `out`/weights.
 
         Stages don't wait for each other: several processes may train one each; the weights are saved by the one that
         names them all. A scene smaller than the grid is placed in the middle of its floor; 255 is left out. Raises
         InputError.
         """
         config, sequences = self.config, [self._tokens(scene) for scene in dataset]
-        digest = digest_of_tokens(sequences)
+        digest, stages = digest_of_tokens(sequences), stages or tuple(self.stages)
         if CLASSES in stages:
             data = TokenData(sequences, self.grid.shape, config.max_tokens, config.turn, config.shift, config.wear)
             folder = Path(out) / CLASSES
             done = train(self.network, self.loss, data, config.training, folder, data_digest=digest, collate=collate)
             load_model(done.checkpoint, self.network)
-        if self.occupancy and OCCUPANCY in stages:
-            done = self.occupancy.train(sequences, Path(out) / OCCUPANCY, digest)
-            load_model(done.checkpoint, self.occupancy.network)
+        if self.occupancy:
+            self.occupancy.fit(sequences, out, stages, digest)
         self.provenance |= {"data_digest": digest, "scenes": len(sequences)}
         if set(self.stages) <= set(stages):
             self.save(Path(out) / "weights")

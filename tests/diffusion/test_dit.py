@@ -147,6 +147,16 @@ def test_norms_stay_in_float32_under_bf16() -> None:
     assert (near.float() - exact).abs().max() < 0.1 * exact.abs().max()
 
 
+@pytest.mark.parametrize("lengths", [(5, 3), (4, 4)])
+def test_attention_stays_in_float32_on_a_cpu(lengths: tuple[int, ...]) -> None:
+    q, k, v = (torch.randn(8, 2, 6, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(3))
+    attend = attention("slices", lengths, False, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(q, k, v)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, attend(q.float(), k.float(), v.float()))
+
+
 def test_rows_are_filled_up_without_a_trace() -> None:
     made, (tokens, positions) = network(), sequences([4, 9])
     z, places = torch.zeros(2, 9, dtype=torch.int64), torch.zeros(2, 9, 3, dtype=torch.int64)

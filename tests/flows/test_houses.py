@@ -19,7 +19,7 @@ from flows.houses import HouseRecipe, listed, make_houses
 from flows.recipes import validated
 from flows.scene_sets import folder_set
 from pipeline.datasets.craft3d import House, open_craft3d, write_house, write_schematic
-from pipeline.generators.scaffold import Scaffold
+from pipeline.generators.scaffold import Scaffold, ScaffoldConfig
 from pipeline.generators.tokens import placed
 from pipeline.houses.check import CHECKS
 from pipeline.scene.errors import InputError
@@ -54,6 +54,26 @@ def test_training_goes_on_with_an_addition_that_begins_at_nothing(root: Path, we
     other = generator_recipe("craft3d_tiny", (*SMALL, "network.reach=1"))  # an addition that begins otherwise
     with pytest.raises(InputError, match="weights named"):
         train_generator(other, root, tmp_path / "other", start=weights)
+
+
+def test_maps_of_one_network_begin_both(root: Path, weights: Path, tmp_path: Path) -> None:
+    own = '{"network":{"width":12,"depth":1,"heads":2},"training":{"steps":1,"batch_size":2,"learning_rate":1e-9}}'
+    settings = generator_recipe("craft3d_tiny", (*SMALL, "*.training.learning_rate=1e-9", f"occupancy.coarse={own}"))
+    found = scaffold(train_generator(settings, root, tmp_path, start=weights))
+    before = scaffold(weights).stages["occupancy"].network.state_dict()
+    for name in ("coarse", "occupancy"):
+        after = found.stages[name].network.state_dict()
+        assert all(np.allclose(after[part], before[part], atol=1e-6) for part in before)
+    changed = generator_recipe("houses", ("*.training.steps=7",))
+    assert isinstance(changed, ScaffoldConfig)
+    assert changed.occupancy is not None
+    assert changed.occupancy.coarse is not None
+    stages = (changed.training, changed.occupancy.training, changed.occupancy.coarse.training)
+    assert [training.steps for training in stages] == [7, 7, 7]
+    single = generator_recipe("houses", ("occupancy.coarse=null", "*.training.steps=7"))
+    assert isinstance(single, ScaffoldConfig)
+    assert single.occupancy is not None
+    assert single.occupancy.coarse is None
 
 
 def contents(folder: Path) -> dict[str, bytes]:

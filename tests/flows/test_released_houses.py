@@ -14,8 +14,8 @@ WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights" / "houses"
 
 def test_files_are_small_enough_to_ship() -> None:
     sizes = [path.stat().st_size for path in WEIGHTS.glob("*.safetensors")]
-    assert len(sizes) == 2
-    assert sum(sizes) <= 6e6
+    assert len(sizes) == 3
+    assert sum(sizes) <= 9e6
 
 
 def test_it_is_the_recipe_and_says_where_it_comes_from() -> None:
@@ -26,6 +26,9 @@ def test_it_is_the_recipe_and_says_where_it_comes_from() -> None:
     assert found.occupancy is not None
     assert recipe.occupancy is not None
     assert found.occupancy.config.network == recipe.occupancy.network
+    assert found.occupancy.config.coarse is not None
+    assert recipe.occupancy.coarse is not None
+    assert found.occupancy.config.coarse.network == recipe.occupancy.coarse.network
     assert found.occupancy.config.sampling == recipe.occupancy.sampling
     for field in ("data_digest", "training", "hardware"):
         assert found.provenance[field]

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from pipeline.diffusion.dit import DiTConfig
-from pipeline.generators.occupancy import Occupancy, OccupancyConfig, OctreeData, centres, halved, octree, patterns
+from pipeline.generators.occupancy import (
+    CoarseConfig,
+    Occupancy,
+    OccupancyConfig,
+    OctreeData,
+    any_in,
+    centres,
+    halved,
+    octree,
+    patterns,
+)
 from pipeline.generators.protocol import Known
 from pipeline.generators.scaffold import Scaffold, ScaffoldConfig, ScaffoldSampling
 from pipeline.generators.tokens import TokenData, Tokens, tokens_of
@@ -41,7 +51,7 @@ def scaffold(steps: int = 1, **fields: Any) -> ScaffoldConfig:
 def lively(found: Occupancy) -> Occupancy:
     """Weights that say something, so that neighbours matter."""
     with torch.no_grad():
-        for weights in found.network.parameters():
+        for weights in (w for stage in found.stages.values() for w in stage.network.parameters()):
             weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(weights.numel())) * 0.3)
     return found
 
@@ -133,7 +143,7 @@ def test_the_objective_starts_where_nothing_is_known() -> None:
     source = Occupancy(config(eps=0.0), SHAPE, scaffold())
     batch, noise = collate_levels([octree(house() != EMPTY, 4)] * 4), torch.Generator().manual_seed(0)
     with torch.no_grad():
-        losses = [float(source.loss(source.network, batch, noise)[1]["ce"]) for _ in range(3)]
+        losses = [float(source.loss(source.stages["occupancy"].network, batch, noise)[1]["ce"]) for _ in range(3)]
     assert losses == pytest.approx([np.log(256)] * 3, rel=1e-5)
     assert isinstance(octree(house() > 0, 4)[0], Tokens)
 
@@ -149,12 +159,48 @@ def test_the_finest_level_of_a_share_of_scenes() -> None:
     assert len(OctreeData(TokenData([tokens], SHAPE, 1000), 2, 0.0).draw(0, np.random.default_rng(0))) == 1
 
 
-def test_the_coarsest_level_alone_of_a_share_of_scenes() -> None:
-    data = OctreeData(TokenData([tokens_of(house())], SHAPE, 1000), 4, coarsest=0.5)
-    drawn = [data.draw(0, np.random.default_rng(seed)) for seed in range(40)]
-    assert {len(levels) for levels in drawn} == {1, 2}
-    assert all(np.array_equal(levels[0].classes, data[0][0].classes) for levels in drawn)
-    assert 10 <= sum(len(levels) == 1 for levels in drawn) <= 30
+def coarse() -> CoarseConfig:
+    return CoarseConfig(network=DiTConfig(width=12, depth=1, heads=2), training=training(3))
+
+
+def test_levels_are_trained_on_apart() -> None:
+    scenes = TokenData([tokens_of(house())], SHAPE, 1000)
+    every, first, rest = (OctreeData(scenes, 8, 1.0, levels) for levels in (slice(None), slice(0, 1), slice(1, None)))
+    whole = [tokens.classes.tolist() for tokens in every[0]]
+    assert len(whole) == 3
+    assert [tokens.classes.tolist() for tokens in first.draw(0, np.random.default_rng(0))] == whole[:1]
+    assert [tokens.classes.tolist() for tokens in rest.draw(0, np.random.default_rng(0))] == whole[1:]
+
+
+def test_the_coarsest_level_has_a_network_of_its_own() -> None:
+    """Its weights say the cells of 2 voxels, the other's which voxels of them."""
+    source = Occupancy(config(coarse=coarse()), SHAPE, scaffold())
+
+    def sure_of(stage: str, pattern: int) -> None:
+        with torch.no_grad():
+            dict(source.stages[stage].network.named_parameters())["network.leave.bias"][pattern] = 50.0
+
+    corners, expected = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    corners[::4, ::4, ::4] = True
+    sure_of("coarse", 1)  # bit 0 of each cell of 4
+    found = source.maps([0, 1])
+    assert all(np.array_equal(any_in(drawn, 2), any_in(corners, 2)) for drawn in found)
+    assert not np.array_equal(*found)
+    sure_of("occupancy", 5)  # bits 0 and 2 of each cell of 2
+    expected[::4, ::4, ::4] = expected[::4, 1::4, ::4] = True
+    assert np.array_equal(source.maps([0])[0], expected)
+
+
+def test_both_networks_are_trained_and_saved(tmp_path: Path) -> None:
+    scene = Scene(house(), GRID, MINECRAFT)
+    generator = Scaffold(scaffold().model_copy(update={"occupancy": config(2, coarse=coarse())}))
+    generator.fit([scene] * 4, tmp_path)
+    assert {path.stem for path in (tmp_path / "weights").glob("*.safetensors")} == {"classes", "coarse", "occupancy"}
+    for stage in generator.stages.values():
+        leave = [w for name, w in stage.network.named_parameters() if name.endswith("leave.bias")]
+        assert leave[0].any()  # 0 before training
+    again = Scaffold.load(tmp_path / "weights")
+    assert np.array_equal(again.sample(1, [1])[0].labels, generator.sample(1, [1])[0].labels)
 
 
 def test_larger_houses_come_in_windows() -> None:
@@ -180,5 +226,7 @@ def test_larger_houses_come_in_windows() -> None:
 def test_refusals() -> None:
     with pytest.raises(InputError, match="cells of 4 voxels divide"):
         Occupancy(config(), (8, 8, 6), scaffold())
+    with pytest.raises(InputError, match="a level below the coarsest"):
+        Occupancy(config(cell=2, coarse=coarse()), SHAPE, scaffold())
     with pytest.raises(ValueError, match="power of two"):
         config(cell=6)

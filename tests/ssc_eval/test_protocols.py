@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flows.changes import apply_changes, table_of
 from pipeline.learning.config import Schedule, TrainConfig
 from pipeline.scene.errors import InputError
+from ssc_eval.losses import LossWeights
 from ssc_eval.monoscene import MonoSceneConfig
 from ssc_eval.protocols import (
     Cell,
@@ -227,3 +229,18 @@ def test_norms_are_settled_as_the_training_recipe_says() -> None:
     plain, settled = recipe(), recipe(norm_frames=5)
     assert planned(settled, DATA, Run(real=1.0)).config.norm_frames == 5
     assert not set(digests(plain).values()) & {d for n, d in digests(settled).items() if "prior" not in n}
+
+
+def test_what_is_as_published_is_not_written_down() -> None:
+    """Fields that came later keep the digests of runs that don't use them, and can be set all the same."""
+    plain = recipe()
+    assert "losses" not in plain.model_dump(mode="json")
+    assert "occupied_above" not in plain.model_dump(mode="json")["network"]
+    other = plain.model_copy(update={"losses": LossWeights(frustum=0.0)})
+    assert ProtocolRecipe.model_validate(other.model_dump(mode="json")) == other
+    table = table_of(plain)
+    assert table["losses"] == LossWeights().model_dump(mode="json")
+    apply_changes(table, ("losses.frustum=0", "network.occupied_above=0.4"))
+    changed = ProtocolRecipe.model_validate(table)
+    assert changed.losses == LossWeights(frustum=0.0)
+    assert changed.network.occupied_above == 0.4
