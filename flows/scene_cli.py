@@ -15,6 +15,7 @@ Change = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("train-generator")(train_generator)
+    app.command("halve-weights")(halve_weights)
     app.command("sample")(sample)
     app.command("sweep-rates")(sweep_rates)
     app.command("ablation")(ablation)
@@ -44,6 +45,23 @@ def train_generator(
     from flows.generators import train_generator as train
 
     train(generator_recipe(recipe, tuple(change or ())), root, out, tuple(stage or ()), start)
+
+
+def halve_weights(
+    weights: Annotated[Path, typer.Argument(help="Folder of saved weights, of any network.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; new, or of weights, which are replaced.")],
+    note: Annotated[str, typer.Option(help="How they were trained, for the card.")] = "",
+) -> None:
+    """Write saved weights in float16, half as large, to give away. They are used as before.
+
+    \b
+    Example:
+      occfactory halve-weights data/runs/comp/weights --out data/runs/comp/released --note "20,000 steps a stage"
+    """
+    from pipeline.learning.checkpoint import halve
+
+    halve(weights, out, {"training": note} if note else {})
 
 
 def sample(

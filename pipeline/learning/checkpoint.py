@@ -48,12 +48,36 @@ def save_model(folder: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
 
     What stands at `folder` is replaced only if it holds saved weights and nothing else.
     """
+    _check_ours(folder)
+    save_parts(folder, {MODEL: model.state_dict()}, card)
+
+
+def halve(folder: Path, out: Path, card: Mapping[str, Any]) -> None:
+    """Write saved weights again in float16, half as large; networks compute as before. card: changes to theirs.
+
+    What stands at `out` is replaced only if it holds saved weights and nothing else. Raises InputError; a weight that
+    float16 can't hold is one.
+    """
+    _check_ours(out)
+    theirs = check_whole(folder)
+    parts = {name: _halved(load_part(folder, name), name) for name in (Path(file).stem for file in theirs["files"])}
+    save_parts(out, parts, {**theirs, "stored": "float16", **card})
+
+
+def _halved(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    found = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{name} of {part}", "finite weights below 65,504, float16's largest", "others")
+    return found
+
+
+def _check_ours(folder: Path) -> None:
     folder = Path(folder)
     if folder.exists() and (held := {path.name for path in folder.iterdir()}):
         foreign = sorted(held - {CARD_NAME, *read_card(folder)["files"]})
         if foreign:
             raise InputError(folder, "a new folder, or one of saved weights alone", foreign[0], "choose another")
-    save_parts(folder, {MODEL: model.state_dict()}, card)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def test_train_by_stage_then_sample(root, tmp_path) -> None:
     run(*longer, "--set", "*.training.steps=1", "--set", "*.training.learning_rate=1e-12")
     before, after = (load_file(folder / "weights/fusion.safetensors") for folder in (out, tmp_path / "longer"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    run("halve-weights", out / "weights", "--out", tmp_path / "half", "--note", "4 steps")
+    assert json.loads((tmp_path / "half/card.json").read_text())["training"] == "4 steps"
+    size, half = (sum(p.stat().st_size for p in f.glob("*.safetensors")) for f in (out / "weights", tmp_path / "half"))
+    assert half < 0.6 * size
+    run("sample", "--weights", tmp_path / "half", "-n", 1, "--out", tmp_path / "from_half", "--quiet")
     run("sample", "--weights", out / "weights", "-n", 5, "--out", tmp_path / "scenes", "--quiet")
     run("sample", "--weights", out / "weights", "-n", 5, "--out", tmp_path / "whole", "--quiet", "--complete")
     seen, whole = open_root(tmp_path / "scenes"), open_root(tmp_path / "whole")

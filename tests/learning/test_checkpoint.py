@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.learning.checkpoint import (
     check_whole,
+    halve,
     load_model,
     load_part,
     read_card,
@@ -60,6 +61,37 @@ def test_the_average_is_preferred_where_there_is_one(tmp_path) -> None:
     assert model.weight.item() == 0
     load_model(tmp_path / "w", model, part="model")
     assert model.weight.item() == 1
+
+
+def test_halved_weights_are_half_as_large_and_load_as_before(saved, tmp_path) -> None:
+    model, folder = saved
+    halve(folder, tmp_path / "h", {"training": "none"})
+    card = check_whole(tmp_path / "h")
+    assert {**read_card(folder), **card} == card and (card["stored"], card["training"]) == ("float16", "none")
+    stored = load_part(tmp_path / "h", "model")
+    assert {name: value.dtype for name, value in stored.items() if value.dtype != torch.float16} == {
+        "1.num_batches_tracked": torch.int64
+    }
+    other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    load_model(tmp_path / "h", other)
+    assert other[0].weight.dtype == torch.float32
+    assert torch.equal(other[0].weight, model[0].weight.half().float())
+    halve(folder, tmp_path / "h", {})  # replaced
+    assert "training" not in read_card(tmp_path / "h")
+
+
+def test_weights_too_large_for_float16_and_strangers_are_refused(saved, tmp_path) -> None:
+    model, folder = saved
+    with torch.no_grad():
+        model[0].weight[0, 0] = 7e4
+    save_model(folder, model, {})
+    with pytest.raises(InputError, match=r"0\.weight of model: expected finite weights below 65,504"):
+        halve(folder, tmp_path / "h", {})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"card\.json"):
+        halve(folder, tmp_path / "mine", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "w"]
 
 
 def test_a_foreign_folder_is_not_replaced(tmp_path) -> None:
