@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,13 +113,16 @@ def training_scenes(root: Path, split: str) -> Iterator[Scene]:
             yield found.scene(sequence, frame)
 
 
+_BLOCK = re.compile(r"(.*\.)?blocks\.\d+\.")
+
+
 def train_generator(
     config: GeneratorConfig, root: Path, out: Path, stages: Sequence[str] = (), start: Path | None = None
 ) -> Path:
     """Train a generator on a root's training split; the folder of its weights. Raises InputError.
 
     start: a folder of weights to begin with, such as those of a longer run at a higher rate; None: random ones. Both
-    networks of maps begin with the one that it has, where it has one.
+    networks of maps begin with the one that it has, where it has one, and a network may have more blocks than it had.
     stages: these alone (several processes may train one each); the weights are saved by the run that names all or
     none, which takes up what the others finished.
     """
@@ -130,7 +134,7 @@ def train_generator(
     if start is not None:
         check_whole(start)
         for name, part in parts.items():
-            fill(part.network, _with_zeros(load_part(start, _begins(name, start)), part.network), start)
+            fill(part.network, _grown(load_part(start, _begins(name, start)), part.network), start)
     scenes = training_scenes(root, "train")
     if isinstance(generator, Scaffold | Autoregressive):
         scenes = fitting(scenes, generator.grid)
@@ -146,9 +150,20 @@ def _begins(name: str, start: Path) -> str:
     return OCCUPANCY if name == COARSE and f"{COARSE}.safetensors" not in read_card(start)["files"] else name
 
 
-def _with_zeros(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weights, with those that they lack and that begin at 0: an addition that changes nothing as yet."""
-    news = {name: value for name, value in network.state_dict().items() if name not in tensors and not value.any()}
+def _grown(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Weights, with those that they lack and that change nothing as yet: what begins at 0, and further blocks, whose
+    gates do."""
+    fresh = network.state_dict()
+
+    def added(block: str) -> bool:
+        gates = fresh.get(f"{block}modulation.weight")
+        return gates is not None and not gates.any() and not any(name.startswith(block) for name in tensors)
+
+    news = {
+        name: value
+        for name, value in fresh.items()
+        if name not in tensors and (not value.any() or ((found := _BLOCK.match(name)) and added(found[0])))
+    }
     return {**tensors, **news}
 
 

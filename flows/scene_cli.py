@@ -51,17 +51,23 @@ def halve_weights(
     weights: Annotated[Path, typer.Argument(help="Folder of saved weights, of any network.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; new, or of weights, which are replaced.")],
-    note: Annotated[str, typer.Option(help="How they were trained, for the card.")] = "",
+    note: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=TEXT", help="For the card: training=..., hardware=...; repeat.")
+    ] = None,
 ) -> None:
     """Write saved weights in float16, half as large, to give away. They are used as before.
 
     \b
     Example:
-      occfactory halve-weights data/runs/comp/weights --out data/runs/comp/released --note "20,000 steps a stage"
+      occfactory halve-weights data/runs/comp/weights --out data/runs/comp/released --note "training=20,000 steps"
     """
     from pipeline.learning.checkpoint import halve
+    from pipeline.scene.errors import InputError
 
-    halve(weights, out, {"training": note} if note else {})
+    notes = dict(each.partition("=")[::2] for each in note or ())
+    if not all(notes) or not all(notes.values()):
+        raise InputError("--note", "NAME=TEXT", repr(note))
+    halve(weights, out, notes)
 
 
 def sample(

@@ -52,16 +52,18 @@ def save_model(folder: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
     save_parts(folder, {MODEL: model.state_dict()}, card)
 
 
-def halve(folder: Path, out: Path, card: Mapping[str, Any]) -> None:
-    """Write saved weights again in float16, half as large; networks compute as before. card: changes to theirs.
+def halve(folder: Path, out: Path, notes: Mapping[str, str]) -> None:
+    """Write saved weights again in float16, half as large; networks compute as before. notes: added to their card.
 
     What stands at `out` is replaced only if it holds saved weights and nothing else. Raises InputError; a weight that
     float16 can't hold is one.
     """
     _check_ours(out)
     theirs = check_whole(folder)
+    if taken := sorted(set(notes) & set(theirs)):
+        raise InputError("note", "a name that the card hasn't yet", taken[0])
     parts = {name: _halved(load_part(folder, name), name) for name in (Path(file).stem for file in theirs["files"])}
-    save_parts(out, parts, {**theirs, "stored": "float16", **card})
+    save_parts(out, parts, {**theirs, "stored": "float16", **notes})
 
 
 def _halved(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

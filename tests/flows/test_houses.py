@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -54,6 +55,19 @@ def test_training_goes_on_with_an_addition_that_begins_at_nothing(root: Path, we
     other = generator_recipe("craft3d_tiny", (*SMALL, "network.reach=1"))  # an addition that begins otherwise
     with pytest.raises(InputError, match="weights named"):
         train_generator(other, root, tmp_path / "other", start=weights)
+
+
+def test_a_deeper_network_begins_as_the_one_it_grew_from(root: Path, weights: Path, tmp_path: Path) -> None:
+    old = scaffold(weights)
+    deeper = (*SMALL, "network.depth=3", "*.training.learning_rate=1e-9", "*.training.steps=1")
+    grown = scaffold(train_generator(generator_recipe("craft3d_tiny", deeper), root, tmp_path, start=weights))
+    assert grown.config.network.depth == 3 > old.config.network.depth
+    classes = torch.arange(12) - 1  # the first is hidden
+    rows = classes, torch.stack([torch.arange(12)] * 3, dim=1), [5, 7]
+    with torch.no_grad():
+        before, after = (each.network.eval()(*rows) for each in (old, grown))
+    assert torch.allclose(before, after, atol=1e-6)
+    assert before.std() > 1e-4  # they say something
 
 
 def test_maps_of_one_network_begin_both(root: Path, weights: Path, tmp_path: Path) -> None:

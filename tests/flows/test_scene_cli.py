@@ -57,7 +57,7 @@ def test_train_by_stage_then_sample(root, tmp_path) -> None:
     run(*longer, "--set", "*.training.steps=1", "--set", "*.training.learning_rate=1e-12")
     before, after = (load_file(folder / "weights/fusion.safetensors") for folder in (out, tmp_path / "longer"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
-    run("halve-weights", out / "weights", "--out", tmp_path / "half", "--note", "4 steps")
+    run("halve-weights", out / "weights", "--out", tmp_path / "half", "--note", "training=4 steps")
     assert json.loads((tmp_path / "half/card.json").read_text())["training"] == "4 steps"
     size, half = (sum(p.stat().st_size for p in f.glob("*.safetensors")) for f in (out / "weights", tmp_path / "half"))
     assert half < 0.6 * size
@@ -96,6 +96,7 @@ def test_encoder(root, tmp_path) -> None:
         (["train-generator", "comp_d3pm_tiny", "ROOT", "--out", "OUT", "--stage", "last"], "one of background"),
         (["train-generator", "comp_d3pm", "ROOT", "--out", "OUT"], "training scene"),
         (["sample", "--weights", "ROOT", "--out", "OUT"], r"card"),
+        (["halve-weights", "ROOT", "--out", "OUT", "--note", "training"], "NAME=TEXT"),
         (["sweep-rates", "ROOT", "--out", "OUT", "--rates", "fast"], "numbers with commas"),
         (["ablation", "ROOT", "--out", "OUT", "--variants", "best"], "some of comp_full"),
     ],

@@ -67,7 +67,8 @@ def test_halved_weights_are_half_as_large_and_load_as_before(saved, tmp_path) ->
     model, folder = saved
     halve(folder, tmp_path / "h", {"training": "none"})
     card = check_whole(tmp_path / "h")
-    assert {**read_card(folder), **card} == card and (card["stored"], card["training"]) == ("float16", "none")
+    assert {**read_card(folder), **card} == card
+    assert (card["stored"], card["training"]) == ("float16", "none")
     stored = load_part(tmp_path / "h", "model")
     assert {name: value.dtype for name, value in stored.items() if value.dtype != torch.float16} == {
         "1.num_batches_tracked": torch.int64
@@ -85,6 +86,8 @@ def test_weights_too_large_for_float16_and_strangers_are_refused(saved, tmp_path
     with torch.no_grad():
         model[0].weight[0, 0] = 7e4
     save_model(folder, model, {})
+    with pytest.raises(InputError, match=r"that the card hasn't yet, found files"):
+        halve(folder, tmp_path / "h", {"files": "mine"})
     with pytest.raises(InputError, match=r"0\.weight of model: expected finite weights below 65,504"):
         halve(folder, tmp_path / "h", {})
     (tmp_path / "mine").mkdir()
