@@ -48,6 +48,7 @@ METHODS: dict[str, type[Method]] = {
     "dit3d": DiT3D,
 }
 _CONFIGS: TypeAdapter[GeneratorConfig] = TypeAdapter(Annotated[GeneratorConfig, Field(discriminator="method")])
+_GATES = re.compile(r"(.*\bblocks\.\d+\.)modulation\.weight")
 
 
 class SampleRecipe(Config):
@@ -113,9 +114,6 @@ def training_scenes(root: Path, split: str) -> Iterator[Scene]:
             yield found.scene(sequence, frame)
 
 
-_BLOCK = re.compile(r"(.*\.)?blocks\.\d+\.")
-
-
 def train_generator(
     config: GeneratorConfig, root: Path, out: Path, stages: Sequence[str] = (), start: Path | None = None
 ) -> Path:
@@ -153,18 +151,9 @@ def _begins(name: str, start: Path) -> str:
 def _grown(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Weights, with those that they lack and that change nothing as yet: what begins at 0, and further blocks, whose
     gates do."""
-    fresh = network.state_dict()
-
-    def added(block: str) -> bool:
-        gates = fresh.get(f"{block}modulation.weight")
-        return gates is not None and not gates.any() and not any(name.startswith(block) for name in tensors)
-
-    news = {
-        name: value
-        for name, value in fresh.items()
-        if name not in tensors and (not value.any() or ((found := _BLOCK.match(name)) and added(found[0])))
-    }
-    return {**tensors, **news}
+    news = {name: value for name, value in network.state_dict().items() if name not in tensors}
+    blocks = tuple(found[1] for name, value in news.items() if (found := _GATES.fullmatch(name)) and not value.any())
+    return {**tensors, **{name: value for name, value in news.items() if not value.any() or name.startswith(blocks)}}
 
 
 def fitting(scenes: Iterable[Scene], grid: VoxelGrid) -> Iterator[Scene]:

@@ -30,7 +30,10 @@ def train_generator(
     stage: Annotated[
         list[str] | None, typer.Option(help="Only this stage; several processes may train one each.")
     ] = None,
-    start: Annotated[Path | None, typer.Option("--from", help="Weights to begin with; default: random ones.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Weights to begin with, of as many blocks or fewer; default: random ones."),
+    ] = None,
     change: Change = None,
 ) -> None:
     """Train a scene generator. Run it again to go on after a stop; the last run saves OUT/weights.
@@ -48,7 +51,7 @@ def train_generator(
 
 
 def halve_weights(
-    weights: Annotated[Path, typer.Argument(help="Folder of saved weights, of any network.")],
+    weights: Annotated[Path, typer.Argument(help="Folder of weights of a generator or a completion network.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; new, or of weights, which are replaced.")],
     note: Annotated[
