@@ -121,6 +121,7 @@ class SscStep(Config):
     seed: int = Field(0, ge=0)  # of weights, order and augmentation
     real: Path | None = Field(None, exclude=True)  # a root of the same grid and classes to test on as well
     real_split: str = "val"  # its split
+    adapt: int = Field(64, ge=0)  # images of its split train, labels unused, to take batch norms anew from; 0: none
     frames: int | None = Field(None, ge=1)  # tested of each root, at most; None: all
     pictures: int = Field(4, ge=0)  # frames of each root that the report shows
 

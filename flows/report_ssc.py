@@ -14,6 +14,7 @@ from pipeline.report.report import Picture, Section
 from pipeline.scene.errors import InputError
 
 SCORES = {"IoU": "iou", "precision": "precision", "recall": "recall", "mIoU": "miou", "mIoU of present": "miou_present"}
+WHO = {"network": "network", "adapted": "network, adapted", "prior": "constant prior"}  # what a test scores
 ALL, IN_VIEW = "all", "in view"  # regions, as ssc_eval.metrics calls them; importing it takes torch
 WHAT = "the table of a build's SSC step"
 LARGEST = 1 << 26  # bytes
@@ -51,7 +52,8 @@ def ssc_tables(table: Mapping[str, Any]) -> list[Table]:
             *_in_view(test[key]["regions"]),
         ]
         for test in table["tests"]
-        for key, who in (("network", "network"), ("prior", "constant prior"))
+        for key, who in WHO.items()
+        if key in test
     ]
     heads = ["", "frames", *SCORES, "IoU in view", "mIoU in view"]
     meant = "; ".join(f"{test['short']}: {test['on']}" for test in table["tests"])
@@ -72,7 +74,8 @@ def _classes(tests: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     columns = [
         (f"{who}, {test['short']}", test[key]["regions"][ALL])
         for test in tests
-        for key, who in (("network", "network"), ("prior", "prior"))
+        for key, who in WHO.items()
+        if key in test
     ]
     rows = [
         [name, *(f"{100 * region['classes'][name]:.2f}" + _absent(name, region) for _, region in columns)]
@@ -87,12 +90,15 @@ def _absent(name: str, region: Mapping[str, Any]) -> str:
 
 
 def _note(table: Mapping[str, Any]) -> str:
-    trained = table["trained"]
+    trained, note = table["trained"], ""
+    if any("adapted" in test for test in table["tests"]):
+        images = f"{table['step']['adapt']} real images, labels unused"
+        note = f" Adapted, as in its pictures: batch norms' statistics are of {images}."
     return (
         f"A network ({table['step']['recipe']}) trained on this build alone: {trained['frames']} frames, "
         f"{trained['steps']} steps, {table['hardware']}. The constant prior says each voxel's most frequent class, "
         "whatever the image shows: what is above it was learnt from images."
-    )
+    ) + note
 
 
 def _picture(folder: Path, row: Mapping[str, Any]) -> Picture:

@@ -34,7 +34,7 @@ from ssc_eval.monoscene import MonoScene
 from ssc_eval.prior import prior_of, tally_prior
 from ssc_eval.protocols import Cell, Datasets, Frozen, Planned, ProtocolRecipe, Run, cells, planned
 from ssc_eval.samples import Source, SscDataset
-from ssc_eval.training import load_ssc, reestimate_batch_norm, train_ssc
+from ssc_eval.training import load_ssc, train_ssc
 
 MATRIX, CELL, FAULT, LOG = "matrix.json", "cell.json", "fault.json", "log.txt"
 
@@ -254,14 +254,12 @@ def _trained(out: Path, plan: Planned) -> Path:
 def _adapted(start: Path, plan: Planned, out: Path) -> Path:
     """Weights with batch norms' statistics of other images. Raises InputError."""
     from pipeline.learning.checkpoint import save_model
-    from ssc_eval.inference import views_of
+    from ssc_eval.inference import settle_norms
 
     assert plan.adapt is not None
     model, card = _opened(start, plan)
     dataset = SscDataset((plan.adapt,), plan.config.samples, plan.config.seed, model.config, labelled=False)
-    size, total = plan.config.training.batch_size, len(dataset.keys)
-    parts = [range(first, min(first + size, total)) for first in range(0, total, size)]
-    reestimate_batch_norm(model, (views_of(model, dataset, part) for part in parts))
+    settle_norms(model, dataset, range(len(dataset.keys)), plan.config.training.batch_size)
     save_model(out, model, {**card, "adapted": True})
     return out
 

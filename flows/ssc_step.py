@@ -51,13 +51,14 @@ TRAINED = ("recipe", "steps", "changes", "seed", "dataset_digest", "threads")  #
 
 @dataclass(frozen=True)
 class Test:
-    """Frames to score. short: its name in a column's head."""
+    """Frames to score. short: its name in a column's head; adapt: unlabelled frames of its root to adapt to."""
 
     on: str
     short: str
     root: Path
     split: str
     frames: int | None
+    adapt: int = 0
 
 
 def check_ssc(recipe: BuildRecipe) -> None:
@@ -73,6 +74,8 @@ def check_ssc(recipe: BuildRecipe) -> None:
 
     real = open_root(step.real)
     chosen_frames(real, Source(root=step.real, split=step.real_split), 0)
+    if step.adapt:
+        chosen_frames(real, Source(root=step.real, split=TRAIN), 0, labelled=False)
     grid = source_grid(recipe)
     if real.grid != grid:
         raise InputError(step.real, f"the build's grid, {grid}", str(real.grid), "`occfactory convert` resamples")
@@ -113,17 +116,17 @@ def ssc_plan(recipe: BuildRecipe, out: Path) -> Plan | None:
         **{**fields, "real": step.real and step.real.resolve()},
         dataset=Path(out).resolve(),
         dataset_digest=sha256_file(Path(out) / MANIFEST_NAME),
-        real_digest=None if step.real is None else _content(step.real, step.real_split),
+        real_digest=None if step.real is None else _content(step),
         threads=ssc_config(step, Path(".")).training.torch_threads,
     )
     return Plan("ssc", STAGES, job, Path(out) / SSC_FOLDER, 1)
 
 
-def _content(root: Path, split: str) -> str:
+def _content(step: SscStep) -> str:
     from flows.ssc_protocol_data import content
     from ssc_eval.views import open_scenes
 
-    return content(open_scenes(root)[0], (split,))
+    return content(open_scenes(step.real)[0], (step.real_split, *[TRAIN] * (step.adapt > 0)))
 
 
 def ssc_config(step: SscStep, dataset: Path) -> SscConfig:
@@ -188,7 +191,7 @@ def tests_of(job: SscJob) -> list[Test]:
     ]
     if job.real is not None:
         on = f"the root of this name, split {job.real_split}"
-        tests.append(Test(on, job.real.name, job.real, job.real_split, job.frames))
+        tests.append(Test(on, job.real.name, job.real, job.real_split, job.frames, job.adapt))
     if not tests:
         raise InputError(job.dataset, "held-out scenes, or a real root", "neither", "--set val_share=0.2")
     return tests
@@ -197,7 +200,7 @@ def tests_of(job: SscJob) -> list[Test]:
 def _tested(
     job: SscJob, out: Path, drawn: SscDataset, test: Test, number: int
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    from ssc_eval.inference import opened, tally_network
+    from ssc_eval.inference import opened, settle_norms, tally_network
     from ssc_eval.metrics import scores
     from ssc_eval.prior import prior_of, tally_prior
 
@@ -211,6 +214,10 @@ def _tested(
         "network": scores(network, dataset.taxonomy.classes),
         "prior": scores(prior, dataset.taxonomy.classes),
     }
+    if test.adapt:
+        seen = opened(out / WEIGHTS, test.root, TRAIN, False, test.adapt)[1]
+        settle_norms(model, seen, range(len(seen.keys)), 1)
+        found["adapted"] = scores(tally_network(model, dataset, 1), dataset.taxonomy.classes)
     return found, _pictures(out, model, dataset, test, min(job.pictures, len(dataset.keys)), number)
 
 

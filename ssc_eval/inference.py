@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.scene.files import require_empty
 from pipeline.scene.taxonomy import EMPTY
+from ssc_eval.batch_norm import reestimate_batch_norm
 from ssc_eval.metrics import Tally, empty_tally, tally_frame
 from ssc_eval.monoscene import LOGITS, MonoScene
 from ssc_eval.predictions import write_prediction
@@ -34,6 +35,12 @@ def views_of(model: MonoScene, dataset: SscDataset, numbers: Sequence[int]) -> t
     views = [dataset.view(number, None) for number in numbers]
     image, pixels = (torch.stack([view[name] for view in views]).to(device) for name in ("image", "pixels"))
     return image, pixels
+
+
+def settle_norms(model: MonoScene, dataset: SscDataset, numbers: Sequence[int], batch: int) -> None:
+    """Batch norms' statistics of some frames' images, whose labels are not used. Raises InputError."""
+    parts = (numbers[first : first + batch] for first in range(0, len(numbers), batch))
+    reestimate_batch_norm(model, (views_of(model, dataset, part) for part in parts))
 
 
 def predicted(model: MonoScene, image: Tensor, pixels: Tensor) -> UInt8[np.ndarray, "b x y z"]:

@@ -24,8 +24,7 @@ from pipeline.learning.loop import Loss, train
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
 from pipeline.scene.seeds import rng as seeded
-from ssc_eval.batch_norm import reestimate_batch_norm
-from ssc_eval.inference import evaluate_network, predict, predicted, tally_network, views_of
+from ssc_eval.inference import evaluate_network, predict, predicted, settle_norms, tally_network
 from ssc_eval.losses import LossWeights, losses_field, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
@@ -39,7 +38,6 @@ __all__ = [  # the other modules' names are part of this one's interface
     "load_ssc",
     "overfit_frame",
     "predict",
-    "reestimate_batch_norm",
     "ssc_loss",
     "train_ssc",
 ]
@@ -112,9 +110,7 @@ def _settle_norms(model: MonoScene, dataset: SscDataset, config: SscConfig) -> N
     numbers = [dataset.key_of(i * len(dataset) // count, rng) for i in range(count)]
     if adapt is not None:
         dataset, numbers = adapt, list(range(len(adapt.keys)))
-    size = config.training.batch_size
-    parts = (numbers[first : first + size] for first in range(0, len(numbers), size))
-    reestimate_batch_norm(model, (views_of(model, dataset, part) for part in parts))
+    settle_norms(model, dataset, numbers, config.training.batch_size)
 
 
 def lay_out(model: MonoScene) -> None:

@@ -61,6 +61,11 @@ def test_it_trains_tests_and_finds_itself_done(dataset: Path) -> None:
     assert jobs == ["ssc-test"]
     assert [row["frames"] for row in again["tests"]] == [test["frames"]] * 2
     assert again["tests"][0] == test
+    assert "adapted" not in test
+    assert again["tests"][1]["adapted"]["regions"] != again["tests"][1]["network"]["regions"]
+    plain, jobs = done(dataset, recipe_of(real=dataset, adapt=0))
+    assert jobs == ["ssc-test"]
+    assert "adapted" not in plain["tests"][1]
 
 
 def test_what_cannot_be_done_is_said_before_the_build(dataset: Path, tmp_path: Path) -> None:
