@@ -17,6 +17,7 @@ from flows.changes import apply_changes
 from flows.view_recipe import ViewConfig
 from pipeline.images.config import ControlConfig, SynthesisConfig
 from pipeline.images.prompts import PromptConfig
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import data_path, digest_of, sha256_file
 from pipeline.scene.grid import COMPARISON_GRID, DEFAULT_GRID, VoxelGrid
@@ -47,8 +48,8 @@ class GridConfig(Config):
 
 
 def _extension() -> Any:
-    """Metres ahead and to both sides of the grid; a dump leaves 0 out, so that recipes keep their digests."""
-    return Field(0.0, ge=0, le=100, exclude_if=lambda metres: not metres)
+    """Metres ahead and to both sides of the grid."""
+    return unwritten(0.0, ge=0, le=100)
 
 
 class TownSource(Config):
@@ -140,7 +141,7 @@ class BuildRecipe(Config):
     threads: int = Field(1, ge=1)  # threads a worker
     source: Annotated[TownSource | SplitSource | GeneratorSource, Field(discriminator="kind")]
     # invalid voxels simulated along a drive, as recorded ground truth has them; or every voxel of a scene known
-    masks: Literal["simulated", "none"] = Field("simulated", exclude_if=lambda masks: masks == "simulated")
+    masks: Literal["simulated", "none"] = unwritten("simulated")
     views: ViewConfig = ViewConfig()
     images: Annotated[RenderImages | ControlNetImages, Field(discriminator="kind")] = RenderImages()
     images_per_scene: int = Field(1, ge=1)  # samples that show one scene, with other prompts and noise

@@ -116,17 +116,17 @@ def ssc_plan(recipe: BuildRecipe, out: Path) -> Plan | None:
         **{**fields, "real": step.real and step.real.resolve()},
         dataset=Path(out).resolve(),
         dataset_digest=sha256_file(Path(out) / MANIFEST_NAME),
-        real_digest=None if step.real is None else _content(step),
+        real_digest=None if step.real is None else _content(step.real, step),
         threads=ssc_config(step, Path(".")).training.torch_threads,
     )
     return Plan("ssc", STAGES, job, Path(out) / SSC_FOLDER, 1)
 
 
-def _content(step: SscStep) -> str:
+def _content(real: Path, step: SscStep) -> str:
     from flows.ssc_protocol_data import content
     from ssc_eval.views import open_scenes
 
-    return content(open_scenes(step.real)[0], (step.real_split, *[TRAIN] * (step.adapt > 0)))
+    return content(open_scenes(real)[0], (step.real_split, *[TRAIN] * (step.adapt > 0)))
 
 
 def ssc_config(step: SscStep, dataset: Path) -> SscConfig:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.learning.fields import unwritten
 from pipeline.scene.camera import Camera
 
 Row3 = tuple[float, float, float]
@@ -33,8 +34,7 @@ class CameraConfig(BaseModel):
 
 
 class ViewConfig(BaseModel):
-    """How a scene is looked at and rendered. Fields that came later are left out of a dump at their defaults, so that
-    recipes keep their digests."""
+    """How a scene is looked at and rendered."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cameras: tuple[Literal["front", "left", "right", "rear"], ...] = Field(("front",), min_length=1)  # first: the image
@@ -42,10 +42,10 @@ class ViewConfig(BaseModel):
     height_px: int = Field(370, ge=16, le=8192)
     # cameras of a real dataset, sizes included, that sequences take in turn instead of KITTI's typical one; the change
     # views.real=ROOT reads those of ROOT's training split
-    real: tuple[CameraConfig, ...] = Field((), exclude_if=lambda cameras: not cameras)
+    real: tuple[CameraConfig, ...] = unwritten(())
     jitter_m: float = Field(0.03, ge=0, le=2)  # standard deviation of the camera's place [m]
     jitter_deg: float = Field(0.3, ge=0, le=20)  # standard deviation of its angles [degrees]
-    jitter_focal: float = Field(0.0, ge=0, le=0.5, exclude_if=lambda deviation: not deviation)  # of ln(focal length)
+    jitter_focal: float = unwritten(0.0, ge=0, le=0.5)  # of ln(focal length)
     calibrated: bool = False  # the source's own calibration and image size instead of KITTI's typical ones
 
     @model_validator(mode="after")

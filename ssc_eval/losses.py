@@ -10,7 +10,7 @@ everything ignored), the term is left out, and a loss with no term is 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float, Int, Int16, UInt8
@@ -45,11 +45,6 @@ class LossWeights(BaseModel):
     def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
         """The weighted sum; terms are named as the fields."""
         return torch.stack([getattr(self, name) * term for name, term in terms.items()]).sum()
-
-
-def losses_field() -> Any:
-    """The paper's weights; a dump leaves them out, so that runs keep the digests they had without the field."""
-    return Field(LossWeights(), exclude_if=lambda losses: losses == LossWeights())
 
 
 def monoscene_losses(

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.seeds import integer_seed
@@ -46,7 +47,7 @@ class MonoSceneConfig(BaseModel):
     location_prior: bool = False  # what lies where in the training frames is added to the logits; not the paper's
     # A voxel is occupied where its probability of not being empty is above this, and then of the likeliest class; None:
     # the likeliest of all, as in the paper. IoU counts what is found twice, so that guesses pay from about 0.4 on.
-    occupied_above: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda p: p is None)] = None
+    occupied_above: float | None = unwritten(None, gt=0, lt=1)
     recompute: bool = False  # gradient checkpointing: less memory, about a third more time
 
     @property

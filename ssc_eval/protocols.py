@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.learning.config import TrainConfig
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
-from ssc_eval.losses import LossWeights, losses_field
+from ssc_eval.losses import LossWeights
 from ssc_eval.monoscene import MonoSceneConfig
 from ssc_eval.samples import SampleConfig, Source
 from ssc_eval.training import SscConfig
@@ -61,7 +62,7 @@ class ProtocolRecipe(Frozen):
 
     network: MonoSceneConfig
     samples: SampleConfig
-    losses: LossWeights = losses_field()
+    losses: LossWeights = unwritten(LossWeights())
     training: TrainConfig  # of every arm; in steps, so that all arms have as many. Its seed is replaced
     finetune: TrainConfig | None = None  # on real data, after synthetic pretraining; None: as `training`
     protocols: tuple[Protocol, ...] = PROTOCOLS

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from pipeline.datasets.statistics import class_weights
 from pipeline.learning.checkpoint import load_model, read_card
 from pipeline.learning.config import Schedule, TrainConfig
+from pipeline.learning.fields import unwritten
 from pipeline.learning.loop import Loss, train
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
 from pipeline.scene.seeds import rng as seeded
 from ssc_eval.inference import evaluate_network, predict, predicted, settle_norms, tally_network
-from ssc_eval.losses import LossWeights, losses_field, monoscene_losses, relation_targets
+from ssc_eval.losses import LossWeights, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
 from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
 from ssc_eval.prior import drawn_location_logits
@@ -53,7 +54,7 @@ class SscConfig(BaseModel):
     samples: SampleConfig
     training: TrainConfig  # its seed is the run's
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    losses: LossWeights = losses_field()
+    losses: LossWeights = unwritten(LossWeights())
     seed: Annotated[int, Field(ge=0)]
     start: Path | None = None  # weights to begin with, such as those trained on synthetic data
     validation: Source | None = None  # held-out frames, scored every training.validate_every steps

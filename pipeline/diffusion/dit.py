@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.diffusion.bedit import frequencies, modulated, zero
 from pipeline.diffusion.masked import Denoise
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 
 Count = Annotated[int, Field(ge=1)]
@@ -39,13 +40,11 @@ class DiTConfig(BaseModel):
     depth: Count = 12  # blocks
     heads: Count = 12
     positions: Literal["sincos", "learned"] = "sincos"
-    # Voxels: how far along each axis a token is told its neighbours. 0 isn't written down, so that recipes keep the
-    # digests that they had before there was a choice.
-    reach: Annotated[int, Field(ge=0, le=3, exclude_if=lambda n: n == 0)] = 0
+    reach: int = unwritten(0, ge=0, le=3)  # how far along each axis a token is told its neighbours [voxels]
     # Queries and keys are turned by where their tokens are: heads see offsets (RoPE, arXiv 2104.09864, axis by axis).
-    rotary: Annotated[bool, Field(exclude_if=lambda told: not told)] = False
+    rotary: bool = unwritten(False)
     # Each token is told how many of each class its sequence holds, which attention, a mean, learns late: one door.
-    census: Annotated[bool, Field(exclude_if=lambda told: not told)] = False
+    census: bool = unwritten(False)
     attention: Literal["slices", "flex"] = "slices"
     bf16: bool = True  # blocks in bfloat16 where they run on a GPU; norms and the residual stream stay in float32
     recompute: bool = False  # gradient checkpointing: less memory, a third more time

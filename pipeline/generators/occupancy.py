@@ -36,6 +36,7 @@ from pipeline.generators.token_sampling import Draw, ScaffoldSampling, TokenSamp
 from pipeline.generators.tokens import Shape, TokenData, Tokens, collate, map_of, occupied
 from pipeline.learning.checkpoint import load_model
 from pipeline.learning.config import TrainConfig
+from pipeline.learning.fields import unwritten
 from pipeline.learning.loop import train
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import integer_seed
@@ -64,9 +65,9 @@ class OccupancyConfig(BaseModel):
     network: DiTConfig = DiTConfig(width=384, depth=8, heads=6)
     eps: Annotated[float, Field(ge=0, lt=1)] = 1e-3  # share of tokens left at t = 1
     # Share of scenes that are trained on with their finest level, which holds most of the tokens; the coarser ones, at
-    # which it is settled what there is, are learned faster without. 1 is not written down; see DiTConfig.reach.
-    finest: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 1)] = 1.0
-    coarse: Annotated[CoarseConfig | None, Field(exclude_if=lambda own: own is None)] = None  # None: one for all levels
+    # which it is settled what there is, are learned faster without.
+    finest: float = unwritten(1.0, ge=0, le=1)
+    coarse: CoarseConfig | None = unwritten(None)  # None: one network for all levels
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
 

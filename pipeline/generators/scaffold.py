@@ -44,6 +44,7 @@ from pipeline.generators.tokens import (
 from pipeline.generators.volumes import allowed_classes, check_draws, threads
 from pipeline.learning.checkpoint import check_whole, fill, load_model, load_part, save_parts
 from pipeline.learning.config import TrainConfig
+from pipeline.learning.fields import unwritten
 from pipeline.learning.loop import train
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
@@ -70,11 +71,11 @@ class ScaffoldConfig(BaseModel):
     turn: bool = False  # train on scenes turned by multiples of 90 degrees about the vertical, and mirrored
     shift: bool = False  # train on scenes moved to random places within the grid
     # Share of training sequences at t = 1. Of hundreds of tokens all are hidden hardly ever else, and from there a draw
-    # begins: what kind of house it is to be. 0 is not written down; see DiTConfig.reach.
-    all_hidden: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
+    # begins: what kind of house it is to be.
+    all_hidden: float = unwritten(0.0, ge=0, le=1)
     # Half of the sequences that classes are trained on miss voxels that few others hold (`tokens.worn`), as drawn maps
-    # do: conditioning augmentation (Ho et al., arXiv 2106.15282). 0 is not written down.
-    wear: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda share: share == 0)] = 0.0
+    # do: conditioning augmentation (Ho et al., arXiv 2106.15282).
+    wear: float = unwritten(0.0, ge=0, lt=1)
     training: TrainConfig
     sampling: ScaffoldSampling = ScaffoldSampling()
     occupancy: OccupancyConfig | None = None  # a generator of maps, trained beside it; None: maps are given

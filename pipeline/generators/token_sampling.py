@@ -20,6 +20,7 @@ from pipeline.diffusion.masked_samplers import Adaptive, Watch
 from pipeline.diffusion.sampling import generators
 from pipeline.generators.tokens import Tokens, nearest
 from pipeline.generators.volumes import threads
+from pipeline.learning.fields import unwritten
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -32,12 +33,11 @@ class ScaffoldSampling(BaseModel):
     steps: Count | None = None  # None, of first_hitting and confidence: one token a call
     cached: bool = True  # the network runs only after a token has changed; samples are the same
     order: Literal["random", "probability", "margin", "entropy"] = "probability"  # what opens first, where told
-    # Tokens opened at random before, of confidence and adaptive. What isn't used isn't written down: DiTConfig.reach.
-    chance: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0
-    sure: Annotated[float | None, Field(gt=0, le=1, exclude_if=lambda p: p is None)] = None  # adaptive: see Adaptive
-    least: Annotated[float, Field(ge=0, lt=1, exclude_if=lambda p: p == 0)] = 0.0
-    rounds: Annotated[int, Field(ge=0, exclude_if=lambda n: n == 0)] = 0
-    doubt: Annotated[float, Field(ge=0, le=1, exclude_if=lambda p: p == 0)] = 0.0
+    chance: int = unwritten(0, ge=0)  # tokens opened at random before, of confidence and adaptive
+    sure: float | None = unwritten(None, gt=0, le=1)  # this and the next three are of adaptive: see Adaptive
+    least: float = unwritten(0.0, ge=0, lt=1)
+    rounds: int = unwritten(0, ge=0)
+    doubt: float = unwritten(0.0, ge=0, le=1)
     eta: Annotated[float, Field(ge=0, le=1)] = 0.1  # remasking: share of what may be hidden again
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: exact; else nucleus truncation
     bucket: Count = 64  # tokens: sequences of a batch are filled up to a multiple of this

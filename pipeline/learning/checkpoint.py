@@ -60,6 +60,8 @@ def halve(folder: Path, out: Path, notes: Mapping[str, str]) -> None:
     """
     _check_ours(out)
     theirs = check_whole(folder)
+    if "digest" in theirs:  # figures name such weights by it: others would be another encoder
+        raise InputError(folder, "a generator or a completion network", "an encoder, frozen by its digest")
     if taken := sorted(set(notes) & set(theirs)):
         raise InputError("note", "a name that the card hasn't yet", taken[0])
     parts = {name: _halved(load_part(folder, name), name) for name in (Path(file).stem for file in theirs["files"])}

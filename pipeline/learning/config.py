@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.learning.fields import unwritten
+
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -39,8 +41,7 @@ class TrainConfig(BaseModel):
     batch_size: Annotated[int, Field(ge=1)]  # samples a step, over all devices and accumulated parts
     accumulation: Annotated[int, Field(ge=1)] = 1  # parts a step's samples are split into, one after the other
     # AdamW, fused into one kernel on a GPU; or its moments in 8 bits (bitsandbytes, on a GPU), a quarter of the memory.
-    # The usual one isn't written down, so that recipes keep the digests that they had before there was a choice.
-    optimizer: Literal["adamw", "adamw_8bit"] = Field("adamw", exclude_if=lambda name: name == "adamw")
+    optimizer: Literal["adamw", "adamw_8bit"] = unwritten("adamw")
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # AdamW's, before the schedule's factor
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # AdamW's decay of the first and second moment a step
     eps: Annotated[float, Field(gt=0)] = 1e-8  # AdamW's

@@ -87,6 +87,8 @@ def test_encoder(root, tmp_path) -> None:
     ]
     run("train-encoder", root, "--out", tmp_path / "encoder", *changes)
     assert json.loads((tmp_path / "encoder/weights/card.json").read_text())["held_out"]["scenes"] == 4
+    with pytest.raises(InputError, match="frozen by its digest"):
+        run("halve-weights", tmp_path / "encoder/weights", "--out", tmp_path / "half")
 
 
 @pytest.mark.parametrize(
