@@ -74,8 +74,8 @@ def check_ssc(recipe: BuildRecipe) -> None:
 
     real = open_root(step.real)
     chosen_frames(real, Source(root=step.real, split=step.real_split), 0)
-    if step.adapt:
-        chosen_frames(real, Source(root=step.real, split=TRAIN), 0, labelled=False)
+    if step.adapt and not real.splits.get(TRAIN):
+        raise InputError(step.real, f"images to adapt to in split {TRAIN}", "none", "--set ssc.adapt=0 does without")
     grid = source_grid(recipe)
     if real.grid != grid:
         raise InputError(step.real, f"the build's grid, {grid}", str(real.grid), "`occfactory convert` resamples")

@@ -73,6 +73,9 @@ def test_what_cannot_be_done_is_said_before_the_build(dataset: Path, tmp_path: P
         check_ssc(recipe_of().model_copy(update={"ssc": SscStep(recipe="huge")}))
     with pytest.raises(InputError, match="the build's grid"):
         check_ssc(recipe_of(real=dataset))
+    held = write_toy_root(tmp_path / "held", {"08": 1}, {"val": ["08"]})
+    with pytest.raises(InputError, match=r"images to adapt to.*ssc\.adapt=0"):
+        check_ssc(recipe_of(real=held))
     with pytest.raises(InputError, match="sequences"):
         check_ssc(recipe_of(real=tmp_path))
     check_ssc(recipe_of().model_copy(update={"ssc": None}))
