@@ -91,9 +91,8 @@ def _absent(name: str, region: Mapping[str, Any]) -> str:
 
 def _note(table: Mapping[str, Any]) -> str:
     trained, note = table["trained"], ""
-    if any("adapted" in test for test in table["tests"]):
-        images = f"{table['step']['adapt']} real images, labels unused"
-        note = f" Adapted, as in its pictures: batch norms' statistics are of {images}."
+    for images in (test["adapted_to"] for test in table["tests"] if "adapted" in test):
+        note = f" Adapted, as in its pictures: batch norms' statistics are of {images} real images, labels unused."
     return (
         f"A network ({table['step']['recipe']}) trained on this build alone: {trained['frames']} frames, "
         f"{trained['steps']} steps, {table['hardware']}. The constant prior says each voxel's most frequent class, "

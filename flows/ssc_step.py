@@ -218,6 +218,7 @@ def _tested(
         seen = opened(out / WEIGHTS, test.root, TRAIN, False, test.adapt)[1]
         settle_norms(model, seen, range(len(seen.keys)), 1)
         found["adapted"] = scores(tally_network(model, dataset, 1), dataset.taxonomy.classes)
+        found["adapted_to"] = len(seen.keys)
     return found, _pictures(out, model, dataset, test, min(job.pictures, len(dataset.keys)), number)
 
 

@@ -8,6 +8,7 @@ import pytest
 from flows.engine import DEFAULTS
 from flows.recipes import BuildRecipe, SscStep, TownSource
 from flows.report import SSC_FOLDER, SSC_TABLE
+from flows.report_ssc import ssc_section
 from flows.ssc_step import check_ssc, run_ssc
 from flows.timing import LOG_NAME, TimingLog
 from pipeline.datasets.manifest import Manifest, SampleRecord, record_files, write_manifest
@@ -63,6 +64,8 @@ def test_it_trains_tests_and_finds_itself_done(dataset: Path) -> None:
     assert again["tests"][0] == test
     assert "adapted" not in test
     assert again["tests"][1]["adapted"]["regions"] != again["tests"][1]["network"]["regions"]
+    assert again["tests"][1]["adapted_to"] == 2
+    assert "of 2 real images" in ssc_section(again, dataset / SSC_FOLDER, None).note
     plain, jobs = done(dataset, recipe_of(real=dataset, adapt=0))
     assert jobs == ["ssc-test"]
     assert "adapted" not in plain["tests"][1]
