@@ -33,7 +33,7 @@ def check(
     frames: Annotated[int, typer.Option(min=1, max=200, help="Frames to render, evenly over the split.")] = 12,
     out: Annotated[Path, typer.Option("--out", help="The overlay to write, .png or .jpg.")] = Path("ssc_check.png"),
     overfit: Annotated[bool, typer.Option(help="Learn one frame by heart, as the last check.")] = True,
-    recipe: Annotated[str, typer.Option(help="Of the network that learns: small, published or tiny.")] = "small",
+    recipe: Annotated[str, typer.Option(help="What learns: small, surfaces, published or tiny.")] = "small",
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe.")
     ] = None,

@@ -20,7 +20,7 @@ def register(ssc: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="small, published or tiny (see flows/ssc_recipes.py).")],
+    recipe: Annotated[str, typer.Argument(help="small, surfaces, published or tiny (see flows/ssc_recipes.py).")],
     *,
     sources: Annotated[list[str], typer.Option("--source", metavar=SOURCE, help="Data to train on; repeat to mix.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of checkpoints, logs and weights; again to go on.")],

@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 
 
-def reestimate_batch_norm(model: nn.Module, views: Iterable[tuple[Tensor, Tensor]]) -> int:
+def reestimate_batch_norm(model: nn.Module, views: Iterable[tuple[Tensor, ...]]) -> int:
     """Replace all running means and variances by their plain averages over `views`; how many batches there were.
 
-    views: (images, pixels) as the network takes them, on its device. Weights, modes and momenta stay as they were;
-    without any view the statistics do too.
+    views: images, pixels and so on as the network takes them, on its device. Weights, modes and momenta stay as they
+    were; without any view the statistics do too.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     before = [(norm, norm.momentum, norm.training) for norm in norms]
     mode, batches = model.training, 0
     try:
         model.eval()
-        for image, pixels in views:
+        for view in views:
             if not batches:
                 for norm in norms:
                     norm.train()
                     norm.reset_running_stats()
                     norm.momentum = None  # a plain average over batches
             with torch.no_grad():
-                model(image, pixels)
+                model(*view)
             batches += 1
     finally:
         model.train(mode)

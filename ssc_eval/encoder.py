@@ -10,7 +10,7 @@ public code resizes with corners aligned instead, and pads its coarsest features
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,13 +166,19 @@ class UNet2D(nn.Module):
                 self.out[str(scale)] = nn.Conv2d(finer, channels, 1)
 
     def forward(self, image: Float[Tensor, "b 3 h w"], run: Run = call) -> dict[int, Tensor]:
+        return self.lifted(self.decoded(image, run))
+
+    def lifted(self, decoded: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The features at the asked scales, of what `decoded` found."""
+        return {int(scale): out(decoded[int(scale)]) for scale, out in self.out.items()}
+
+    def decoded(self, image: Float[Tensor, "b 3 h w"], run: Run = call, finest: int = 1) -> dict[int, Tensor]:
+        """The decoder's states at 1/s, of `width` * s / 32 channels, for s from 16 to the finest scale, or `finest`."""
         height, width = image.shape[-2:]
         taps = self.encoder(pad(image, (0, -width % STRIDE, 0, -height % STRIDE)), run)
         x = self.squeeze(taps[STRIDE])
-        features = {}
-        for key, up in self.up.items():
-            scale = int(key)
-            x = run(up, x, taps[scale])
-            if key in self.out:
-                features[scale] = self.out[key](x)
-        return features
+        states = {}
+        for scale, up in ((int(key), up) for key, up in self.up.items()):
+            if scale >= finest:
+                x = states[scale] = run(up, x, taps[scale])
+        return states

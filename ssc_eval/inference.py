@@ -20,6 +20,8 @@ from ssc_eval.samples import Source, SscDataset
 from ssc_eval.views import ImageKind
 from ssc_eval.weights import check_fits, load_ssc, samples_config
 
+VIEW = ("image", "pixels", "sight")  # of a sample, in the order that networks take them; sight only where it is needed
+
 
 def predictions(model: MonoScene, dataset: SscDataset, batch: int) -> Iterator[tuple[int, UInt8[np.ndarray, "x y z"]]]:
     """(number in dataset.keys, class ids) of every frame in order, in the network's present mode. Raises InputError."""
@@ -29,12 +31,11 @@ def predictions(model: MonoScene, dataset: SscDataset, batch: int) -> Iterator[t
         yield from zip(numbers, labels, strict=True)
 
 
-def views_of(model: MonoScene, dataset: SscDataset, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Images and pixels of some frames, on the network's device. Raises InputError."""
+def views_of(model: MonoScene, dataset: SscDataset, numbers: Sequence[int]) -> tuple[Tensor, ...]:
+    """What the network takes of some frames (VIEW, as far as it needs it), on its device. Raises InputError."""
     device = next(model.parameters()).device
     views = [dataset.view(number, None) for number in numbers]
-    image, pixels = (torch.stack([view[name] for view in views]).to(device) for name in ("image", "pixels"))
-    return image, pixels
+    return tuple(torch.stack([view[name] for view in views]).to(device) for name in VIEW if name in views[0])
 
 
 def settle_norms(model: MonoScene, dataset: SscDataset, numbers: Sequence[int], batch: int) -> None:
@@ -43,10 +44,10 @@ def settle_norms(model: MonoScene, dataset: SscDataset, numbers: Sequence[int], 
     reestimate_batch_norm(model, (views_of(model, dataset, part) for part in parts))
 
 
-def predicted(model: MonoScene, image: Tensor, pixels: Tensor) -> UInt8[np.ndarray, "b x y z"]:
-    """Every voxel's class: the most probable one, or as the network's `occupied_above` says."""
+def predicted(model: MonoScene, *view: Tensor) -> UInt8[np.ndarray, "b x y z"]:
+    """Every voxel's class, of what VIEW names: the most probable one, or as the network's `occupied_above` says."""
     with torch.no_grad():
-        return labels_of(model(image, pixels)[LOGITS], model.config.occupied_above).cpu().numpy()
+        return labels_of(model(*view)[LOGITS], model.config.occupied_above).cpu().numpy()
 
 
 def labels_of(logits: Float[Tensor, "b k x y z"], occupied_above: float | None) -> UInt8[Tensor, "b x y z"]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, nll_loss
 
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.taxonomy import EMPTY, IGNORE
 
@@ -40,6 +41,8 @@ class LossWeights(BaseModel):
     geometric_affinity: Weight = 1.0
     relation: Weight = 1.0
     frustum: Weight = 1.0
+    depth: Weight = unwritten(1.0, ge=0)  # of surface.surface_losses, where the network predicts surfaces
+    surface: Weight = unwritten(1.0, ge=0)
     balanced: bool = True  # cross-entropy weighs classes by 1 / ln(frequency); else all alike
 
     def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:

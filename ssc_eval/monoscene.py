@@ -3,7 +3,8 @@
 image -> 2D UNet -> features at 1/1..1/8 -> FLoSP (lifting.py) -> 3D UNet -> class logits. The published setting has
 149.6 million parameters. Deviations from the public code: no custom operation, no unused weights, images padded instead
 of corners aligned (encoder.py), the pretrained encoder is transformers' and not the noisy student. `location_prior` is
-ours: the network begins at what is most frequent at each voxel and learns in what a frame differs.
+ours: the network begins at what is most frequent at each voxel and learns in what a frame differs; `depth_bins` too:
+the 2D network says where surfaces are (surface.py), and the 3D network is told.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.seeds import integer_seed
-from ssc_eval.encoder import EncoderName, UNet2D, load_pretrained
+from ssc_eval.encoder import STRIDE, EncoderName, UNet2D, load_pretrained
 from ssc_eval.lifting import check_pixels, coarser, lift
+from ssc_eval.surface import CELL, evidence
 from ssc_eval.unet3d import UNet3D, call
 
-LOGITS, RELATION_LOGITS = "logits", "relations"
+LOGITS, RELATION_LOGITS, SURFACE_LOGITS = "logits", "relations", "surfaces"
 Dilation = Annotated[int, Field(ge=1)]
 
 
@@ -48,6 +50,9 @@ class MonoSceneConfig(BaseModel):
     # A voxel is occupied where its probability of not being empty is above this, and then of the likeliest class; None:
     # the likeliest of all, as in the paper. IoU counts what is found twice, so that guesses pay from about 0.4 on.
     occupied_above: float | None = unwritten(None, gt=0, lt=1)
+    # Bins of the depth at which each line of sight meets its first surface, which the 2D network then predicts and the
+    # 3D network takes in; 0: no such prediction, as in the paper.
+    depth_bins: int = unwritten(0, ge=0, le=1024)
     recompute: bool = False  # gradient checkpointing: less memory, about a third more time
 
     @property
@@ -70,7 +75,8 @@ class MonoScene(nn.Module):
     """images (B, 3, H, W), RGB in 0..1, and projections (B, x, y, z, 2) -> {"logits": (B, K, X, Y, Z)}.
 
     x = X / project_scale and so on: `projection(camera, grid, config.project_scale).pixels`. With the relation prior
-    also {"relations": (B, 4, M, N)}, see unet3d.RelationPrior. Weights are random: see `build`. Raises InputError.
+    also {"relations": (B, 4, M, N)}, see unet3d.RelationPrior. With depth_bins D > 0 it needs sight (B, X, Y, Z, 3),
+    of `surface.sight_of`, and gives {"surfaces": (B, D + K, h, w)}. Weights are random: see `build`. Raises InputError.
     """
 
     location: Tensor
@@ -84,6 +90,8 @@ class MonoScene(nn.Module):
             )
         if classes < 2:
             raise InputError("MonoScene", "two classes or more", str(classes))
+        if config.depth_bins and min(config.scales) > CELL:
+            raise InputError("MonoScene", f"a scale of at most {CELL}, for depth_bins", str(config.scales))
         self.config, self.grid, self.classes = config, grid, classes
         self.shape = coarser(grid, config.project_scale).shape
         self.image = UNet2D(config.encoder, config.decoder, config.feature, config.scales)
@@ -95,20 +103,36 @@ class MonoScene(nn.Module):
             config.project_scale,
             config.dilations,
             config.relation_prior,
+            classes if config.depth_bins else 0,
         )
+        if config.depth_bins:
+            self.surface = nn.Conv2d(config.decoder * CELL // STRIDE, config.depth_bins + classes, 1)
         if config.location_prior:  # log p(class at voxel), see prior.location_logits
             self.register_buffer("location", torch.zeros(classes, *grid.shape))
             nn.init.zeros_(self.volume.head.classify.weight)  # so that it begins there
 
-    def forward(self, image: Float[Tensor, "b 3 h w"], pixels: Int[Tensor, "b x y z 2"]) -> dict[str, Tensor]:
-        self._check(image, pixels)
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        pixels: Int[Tensor, "b x y z 2"],
+        sight: Int[Tensor, "b xl yl zl 3"] | None = None,
+    ) -> dict[str, Tensor]:
+        self._check(image, pixels, sight)
         run = recomputed if self.config.recompute and self.training else call
-        logits, relations = self.volume(lift(self.image(image, run), pixels), run)
-        if self.config.location_prior:
-            logits = logits + self.location
-        return {LOGITS: logits} if relations is None else {LOGITS: logits, RELATION_LOGITS: relations}
+        found: dict[str, Tensor] = {}
+        told = None
+        decoded = self.image.decoded(image, run)
+        if sight is not None:
+            found[SURFACE_LOGITS] = self.surface(decoded[CELL])
+            told = evidence(found[SURFACE_LOGITS], sight, self.classes)
+        logits, relations = self.volume(lift(self.image.lifted(decoded), pixels), run, told)
+        found[LOGITS] = logits + self.location if self.config.location_prior else logits
+        return found if relations is None else found | {RELATION_LOGITS: relations}
 
-    def _check(self, image: Tensor, pixels: Tensor) -> None:
+    def _check(self, image: Tensor, pixels: Tensor, sight: Tensor | None) -> None:
+        if (sight is None) == bool(self.config.depth_bins):
+            asked, came = ("some, for depth_bins", "none") if sight is None else ("none, without depth_bins", "some")
+            raise InputError("MonoScene's lines of sight", asked, came, "surface.sight_of makes them")
         expected = (len(image), *self.shape, 2)
         if tuple(pixels.shape) != expected:
             found, remedy = str(tuple(pixels.shape)), f"project at scale {self.config.project_scale}"
@@ -117,6 +141,22 @@ class MonoScene(nn.Module):
             raise InputError("image", "floats (B, 3, H, W) in 0..1", f"{image.dtype} {tuple(image.shape)}")
         if pixels.device.type == "cpu":  # elsewhere it would wait for the device: check before, with check_pixels
             check_pixels(pixels, image.shape[3], image.shape[2])
+
+
+class Surfaces(nn.Module):
+    """The part of a network with depth bins that predicts surfaces, alone: the same weights, no volume."""
+
+    def __init__(self, model: MonoScene):
+        super().__init__()
+        self.image, self.surface = model.image, model.surface
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h4 w4"]:
+        return self.surface(self.image.decoded(image, finest=CELL)[CELL])
+
+    def idle(self) -> list[nn.Parameter]:
+        """Weights that it shares but has no use for: of what is finer than its cells, and of features to be lifted."""
+        finer = [up for scale, up in self.image.up.items() if int(scale) < CELL]
+        return [weight for part in (*finer, self.image.out) for weight in part.parameters()]
 
 
 def build(config: MonoSceneConfig, grid: VoxelGrid, classes: int, seed: int) -> MonoScene:

@@ -26,6 +26,7 @@ from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng as seeded
 from ssc_eval.augment import as_floats, flipped, jittered
 from ssc_eval.monoscene import MonoSceneConfig
+from ssc_eval.surface import first_surface
 from ssc_eval.views import Cameras, ImageConfig, ImageKind, Projected, Projections, open_scenes, read_view
 
 REPEAT_BELOW = 0.5  # share of frames below which a class makes its frames be drawn more often
@@ -66,6 +67,7 @@ class SscDataset:
 
     A sample: image (3, H, W) float32 RGB in 0..1; pixels (x, y, z, 2) int16 of the lifted voxels; tiles (X, Y, Z)
     int16; labels (X, Y, Z) uint8, 255 where not scored; coarse (x, y, z) uint8, if the network has a relation prior;
+    sight (X, Y, Z, 3) int16, depth (h, w) int16 and surface (h, w) uint8, if it predicts surfaces (surface.py);
     key: number in `keys`. `dataset[i]` is the i-th key unaugmented; `draw(slot, rng)` one of the epoch's draws.
     labelled: frames with labels alone; otherwise all, of which those without have a `view` but no sample.
     Raises InputError, on sources of different grids or classes too.
@@ -97,7 +99,7 @@ class SscDataset:
         self.keys = [Key(n, *frame) for n, frames in enumerate(self.chosen) for frame in frames]
         self.first = np.cumsum([0, *map(len, self.chosen)])  # a source's first key
         self.slots = slots([source.weight for source in sources], len(self.keys))
-        self._projections = Projections(self.grid, network.project_scale)
+        self._projections = Projections(self.grid, network.project_scale, network.depth_bins)
 
     def _check_alike(self) -> None:
         first = self.roots[0]
@@ -158,10 +160,14 @@ class SscDataset:
     def sample(self, number: int, rng: np.random.Generator | None) -> dict[str, Tensor]:
         """A frame as tensors; rng: of its augmentations, None for none. Raises InputError."""
         labels = self.labels(number)
-        sample = self.view(number, rng)
+        sample, projected, side = self._view(number, rng)
         sample["labels"] = torch.from_numpy(labels)
         if self.network.relation_prior:
             sample["coarse"] = torch.from_numpy(downsample_majority(labels, self.network.divisor // 2))
+        if projected.sight is not None and projected.lines is not None:
+            bin_of, bins = projected.sight[0, ..., 2].numpy(), self.network.depth_bins
+            depth, class_id = first_surface(labels, projected.lines[side], bin_of, bins)
+            sample |= {"depth": torch.from_numpy(depth), "surface": torch.from_numpy(class_id)}
         return sample
 
     def labels(self, number: int) -> UInt8[np.ndarray, "x y z"]:
@@ -171,6 +177,10 @@ class SscDataset:
 
     def view(self, number: int, rng: np.random.Generator | None) -> dict[str, Tensor]:
         """The same without what needs labels. Raises InputError."""
+        return self._view(number, rng)[0]
+
+    def _view(self, number: int, rng: np.random.Generator | None) -> tuple[dict[str, Tensor], Projected, int]:
+        """The view, its camera's projection, and which side of that: 1 for an image flipped left to right."""
         pixels, projected = self._seen(number)
         image, side = as_floats(pixels), 0
         if rng is not None:
@@ -181,7 +191,11 @@ class SscDataset:
             "pixels": projected.pixels[side],
             "key": torch.tensor(number),
         }
-        return sample | ({"tiles": projected.tiles[side]} if self.config.frustum else {})
+        if self.config.frustum:
+            sample["tiles"] = projected.tiles[side]
+        if projected.sight is not None:
+            sample["sight"] = projected.sight[side]
+        return sample, projected, side
 
     def in_view(self, number: int) -> Bool[np.ndarray, "x y z"]:
         """Which of a frame's voxels the camera sees the centres of. Raises InputError."""

@@ -25,12 +25,21 @@ from pipeline.learning.loop import Loss, train
 from pipeline.scene.errors import InputError
 from pipeline.scene.files import digest_of
 from pipeline.scene.seeds import rng as seeded
-from ssc_eval.inference import evaluate_network, predict, predicted, settle_norms, tally_network
+from ssc_eval.inference import VIEW, evaluate_network, predict, predicted, settle_norms, tally_network
 from ssc_eval.losses import LossWeights, monoscene_losses, relation_targets
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores, tally_frame
-from ssc_eval.monoscene import LOGITS, RELATION_LOGITS, MonoScene, MonoSceneConfig, build
+from ssc_eval.monoscene import (
+    LOGITS,
+    RELATION_LOGITS,
+    SURFACE_LOGITS,
+    MonoScene,
+    MonoSceneConfig,
+    Surfaces,
+    build,
+)
 from ssc_eval.prior import drawn_location_logits
 from ssc_eval.samples import SampleConfig, Source, SscDataset
+from ssc_eval.surface import surface_losses
 from ssc_eval.weights import load_ssc, save_ssc
 
 __all__ = [  # the other modules' names are part of this one's interface
@@ -60,6 +69,7 @@ class SscConfig(BaseModel):
     validation: Source | None = None  # held-out frames, scored every training.validate_every steps
     norm_frames: Annotated[int, Field(ge=0)] = 0  # draws that give the batch norms' final statistics; 0: running ones
     adapt: Source | None = None  # its images (no labels) give those statistics instead
+    surfaces: TrainConfig | None = unwritten(None)  # of the 2D half alone, on surfaces (network.depth_bins), beforehand
 
 
 def train_ssc(config: SscConfig, out: Path) -> Path:
@@ -74,6 +84,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
     if config.network.location_prior:
         model.location.copy_(torch.from_numpy(drawn_location_logits(dataset)))
     counts = dataset.class_voxels()
+    by_class = torch.from_numpy(class_weights(counts)).float()
     about = {
         "sources": _described(dataset),
         "class_voxels": counts.tolist(),
@@ -82,9 +93,12 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         "seed": config.seed,
         "start": config.start and digest_of(read_card(config.start)["files"]),
     }
+    if config.surfaces is not None:
+        _learn_surfaces(model, dataset, config, by_class, about, Path(out) / "surfaces")
+        about["surfaces"] = config.surfaces.model_dump(mode="json")
     done = train(
         model,
-        ssc_loss(torch.from_numpy(class_weights(counts)).float(), config.losses),
+        ssc_loss(by_class, config.losses),
         dataset,
         training,
         out,
@@ -98,6 +112,33 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         more = {"training": training.model_dump(mode="json"), "steps": done.steps, "adapted": config.adapt is not None}
         save_ssc(weights, model, config.samples, dataset, {**about, **more})
     return weights
+
+
+def _learn_surfaces(
+    model: MonoScene, dataset: SscDataset, config: SscConfig, by_class: Tensor, about: Mapping[str, Any], out: Path
+) -> None:
+    """Train the 2D half alone, or go on: images by the second that way are some four times as many.
+
+    Losses of the volume don't matter to it, so runs that differ in those may share the folder.
+    """
+    if not config.network.depth_bins or config.surfaces is None:
+        raise InputError("surfaces", "a network that predicts them", "depth_bins 0", "set network.depth_bins")
+    part = Surfaces(model)
+    weights = by_class if config.losses.balanced else torch.ones_like(by_class)
+
+    def loss(network: nn.Module, batch: Mapping[str, Tensor], _: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = surface_losses(network(batch["image"]), batch["depth"], batch["surface"], weights.to(batch["image"]))
+        return config.losses.total(terms), {name: term.detach() for name, term in terms.items()}
+
+    for weight in part.idle():  # or many devices would wait for their gradients
+        weight.requires_grad_(False)
+    training = config.surfaces.model_copy(update={"seed": config.seed})
+    shares = config.losses.model_dump(include={"depth", "surface", "balanced"})
+    digest = digest_of([{**about, "losses": shares}, config.samples.model_dump(mode="json")])
+    done = train(part, loss, dataset, training, out, data_digest=digest)
+    load_model(done.checkpoint, part)
+    for weight in part.idle():
+        weight.requires_grad_(True)
 
 
 def _settle_norms(model: MonoScene, dataset: SscDataset, config: SscConfig) -> None:
@@ -143,15 +184,18 @@ def ssc_loss(weights: Tensor, shares: LossWeights = AS_PUBLISHED) -> Loss:
     weights = weights if shares.balanced else torch.ones_like(weights)
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor], _: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        found = model(batch["image"], batch["pixels"])
+        found = model(batch["image"], batch["pixels"], batch.get("sight"))
+        by_class = weights.to(batch["image"].device)
         terms = monoscene_losses(
             found[LOGITS],
             batch["labels"],
-            weights.to(batch["image"].device),
+            by_class,
             batch.get("tiles"),
             found.get(RELATION_LOGITS),
             relation_targets(batch["coarse"]) if RELATION_LOGITS in found else None,
         )
+        if SURFACE_LOGITS in found:
+            terms |= surface_losses(found[SURFACE_LOGITS], batch["depth"], batch["surface"], by_class)
         return shares.total(terms), {name: term.detach() for name, term in terms.items()}
 
     return loss
@@ -183,7 +227,7 @@ class _OneFrame:
     def scored(self, model: MonoScene) -> dict[str, Any]:
         """Scores over voxels in view; batch norms use the frame's own statistics, as in training."""
         device = next(model.parameters()).device
-        view = (self.sample["image"][None].to(device), self.sample["pixels"][None].to(device))
+        view = [self.sample[name][None].to(device) for name in VIEW if name in self.sample]
         mode = model.training
         labels = predicted(model.train(), *view)[0]
         model.train(mode)

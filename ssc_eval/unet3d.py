@@ -138,11 +138,20 @@ class UNet3D(nn.Module):
     """(B, C, X, Y, Z) lifted features -> K logits at `scale` times the resolution, and relation logits (or None).
 
     shape: the lifted volume's; depth: how often it is halved, channels doubling each time; scale: 1, 2 or 4, channels
-    halving at each step up. Sizes must be divisible by 2^depth, with the relation prior by 2^(depth+1).
+    halving at each step up. Sizes must be divisible by 2^depth, with the relation prior by 2^(depth+1). evidence:
+    channels of what else is known of each label's voxel, which joins at the door and before the head.
     """
 
     def __init__(
-        self, channels: int, shape: Size3, classes: int, depth: int, scale: int, dilations: Sequence[int], prior: bool
+        self,
+        channels: int,
+        shape: Size3,
+        classes: int,
+        depth: int,
+        scale: int,
+        dilations: Sequence[int],
+        prior: bool,
+        evidence: int = 0,
     ):
         super().__init__()
         widths = [channels * 2**level for level in range(depth + 1)]
@@ -156,11 +165,19 @@ class UNet3D(nn.Module):
         steps = scale.bit_length() - 1
         self.finer = nn.Sequential(*(_up(channels >> step, channels >> (step + 1)) for step in range(steps)))
         self.head = Head(channels >> steps, classes, dilations)
+        if evidence:
+            self.coarse_evidence = nn.Sequential(nn.AvgPool3d(scale), nn.Conv3d(evidence, channels, 1))
+            self.fine_evidence = nn.Conv3d(evidence, channels >> steps, 1)
 
     def forward(
-        self, x: Float[Tensor, "b c x y z"], run: Run = call
+        self,
+        x: Float[Tensor, "b c x y z"],
+        run: Run = call,
+        evidence: Float[Tensor, "b e xf yf zf"] | None = None,
     ) -> tuple[Float[Tensor, "b k xf yf zf"], Float[Tensor, "b 4 m n"] | None]:
         skips, relations = [], None
+        if evidence is not None:
+            x = x + self.coarse_evidence(evidence)
         for down in self.down:
             skips.append(x)
             x = run(down, x)
@@ -168,4 +185,7 @@ class UNet3D(nn.Module):
             x, relations = self.prior(x)
         for up in self.up:
             x = up(x) + skips.pop()
-        return run(self.head, run(self.finer, x)), relations
+        x = run(self.finer, x)
+        if evidence is not None:
+            x = x + self.fine_evidence(evidence)
+        return run(self.head, x), relations

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int16, UInt8
+from jaxtyping import Bool, Int16, Int32, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -24,8 +24,9 @@ from pipeline.datasets.manifest import MANIFEST_NAME, read_manifest
 from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
-from ssc_eval.lifting import mirrored, projection
+from ssc_eval.lifting import Projection, mirrored, projection
 from ssc_eval.losses import TILES, frustum_tiles
+from ssc_eval.surface import sight_lines, sight_of
 
 ImageKind = Literal["image", "render"]
 RENDERS = "render_2"  # beside image_2/, where a dataset has both
@@ -54,6 +55,8 @@ class Projected(NamedTuple):
     pixels: Int16[Tensor, "2 x y z 2"]
     tiles: Int16[Tensor, "2 xl yl zl"]
     in_view: Bool[np.ndarray, "xl yl zl"]
+    sight: Int16[Tensor, "2 xl yl zl 3"] | None = None  # see surface.sight_of
+    lines: list[Int32[np.ndarray, "s h w"]] | None = None  # see surface.sight_lines
 
 
 def open_scenes(root: Path) -> tuple[KittiRoot, Cameras]:
@@ -116,12 +119,12 @@ def fitted(
 class Projections:
     """Projections by calibration: computed once, the latest kept.
 
-    scale: the lifted voxels' size in labels' voxels.
+    scale: the lifted voxels' size in labels' voxels; depth_bins: of a network that predicts surfaces, else 0.
     """
 
-    def __init__(self, grid: VoxelGrid, scale: int):
-        self.grid, self.scale = grid, scale
-        self._most = max(8, _KEPT_BYTES // (6 * prod(grid.shape)))
+    def __init__(self, grid: VoxelGrid, scale: int, depth_bins: int = 0):
+        self.grid, self.scale, self.depth_bins = grid, scale, depth_bins
+        self._most = max(8, _KEPT_BYTES // ((30 if depth_bins else 6) * prod(grid.shape)))
         self._kept: OrderedDict[bytes, Projected] = OrderedDict()
 
     def __call__(self, camera: Camera) -> Projected:
@@ -145,4 +148,11 @@ class Projections:
         both = [(lifted, own), (mirrored(lifted, width), mirrored(own, width))]
         pixels = torch.stack([coarse for coarse, _ in both]).to(torch.int16)
         tiles = torch.stack([frustum_tiles(voxels, width, height, TILES) for _, voxels in both])
-        return Projected(pixels, tiles, fine.in_view)
+        projected = Projected(pixels, tiles, fine.in_view)
+        return self._with_surfaces(projected, camera, fine) if self.depth_bins else projected
+
+    def _with_surfaces(self, projected: Projected, camera: Camera, fine: Projection) -> Projected:
+        own = torch.from_numpy(sight_of(camera, self.grid, fine, self.depth_bins))
+        other = torch.cat([mirrored(own[..., :2], camera.width_px), own[..., 2:]], dim=-1)
+        lines = [sight_lines(camera, self.grid, side) for side in (False, True)]
+        return projected._replace(sight=torch.stack([own, other]), lines=lines)

@@ -29,6 +29,7 @@ from ssc_eval.lifting import lift
 from ssc_eval.losses import monoscene_losses, relation_targets
 from ssc_eval.monoscene import build, recomputed
 from ssc_eval.samples import Source, SscDataset
+from ssc_eval.surface import CELL, evidence, surface_losses
 from ssc_eval.training import SscConfig, lay_out
 from ssc_eval.unet3d import call
 from tests.ssc_eval.toy_root import write_toy_root
@@ -97,13 +98,18 @@ def step(config: SscConfig, dataset: SscDataset, device: torch.device, repeats: 
             batch = {name: torch.stack([sample[name] for sample in drawn]).to(device) for name in drawn[0]}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16"):
             with clock.part("2D network"):
-                features = model.image(batch["image"], run)
+                decoded = model.image.decoded(batch["image"], run)
+                features = model.image.lifted(decoded)
+                surfaces = model.surface(decoded[CELL]) if config.network.depth_bins else None
             with clock.part("lifting"):
                 volume = lift(features, batch["pixels"])
+                told = None if surfaces is None else evidence(surfaces, batch["sight"], classes)
             with clock.part("3D network"):
-                logits, relations = model.volume(volume, run)
+                logits, relations = model.volume(volume, run, told)
         with clock.part("losses"):
             total = _loss(logits, relations, batch, weights)
+            if surfaces is not None:
+                total = total + sum(surface_losses(surfaces, batch["depth"], batch["surface"], weights).values())
         with clock.part("backward"):
             total.backward()
         with clock.part("optimiser"):
