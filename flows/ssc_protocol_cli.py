@@ -15,7 +15,7 @@ def register(ssc: typer.Typer) -> None:
 
 
 def protocols(
-    recipe: Annotated[str, typer.Argument(help="published, full, small or tiny.")],
+    recipe: Annotated[str, typer.Argument(help="published, full, small, surfaces or tiny.")],
     *,
     real: Annotated[Path, typer.Option("--real", help="A dataset with train and val splits.")],
     synthetic: Annotated[list[Path], typer.Option("--synthetic", help="A generated dataset; repeat it for more.")],

@@ -36,6 +36,11 @@ def small() -> ProtocolRecipe:
     return full().model_copy(update={"fractions": (0.05, 0.25, 1.0), "counts": (30, 100)})
 
 
+def surfaces() -> ProtocolRecipe:
+    """`small` with networks that predict surfaces, trained longer: some fourteen times as long a run."""
+    return _of(ssc_recipes.surfaces(ANY)).model_copy(update={"fractions": (0.05, 0.25, 1.0), "counts": (30, 100)})
+
+
 def tiny() -> ProtocolRecipe:
     """Every protocol in seconds, for tests: what it learns is of no use."""
     base = _of(ssc_recipes.tiny(ANY))
@@ -44,10 +49,12 @@ def tiny() -> ProtocolRecipe:
 
 def _of(base: SscConfig) -> ProtocolRecipe:
     parts = {"network": base.network, "samples": base.samples, "losses": base.losses, "training": base.training}
-    return ProtocolRecipe(**parts, norm_frames=base.norm_frames)
+    return ProtocolRecipe(**parts, norm_frames=base.norm_frames, surfaces=base.surfaces)
 
 
-PROTOCOL_RECIPES: dict[str, Callable[[], ProtocolRecipe]] = {f.__name__: f for f in (published, full, small, tiny)}
+PROTOCOL_RECIPES: dict[str, Callable[[], ProtocolRecipe]] = {
+    f.__name__: f for f in (published, full, small, surfaces, tiny)
+}
 
 
 def protocol_recipe(name: str, changes: tuple[str, ...] = ()) -> ProtocolRecipe:

@@ -67,7 +67,7 @@ def surfaces(sources: Sources) -> SscConfig:
     base = small(sources)
     before = base.training.model_copy(
         update={
-            "steps": 3600,
+            "steps": 4500,
             "batch_size": 4,
             "learning_rate": 2e-3,
             "schedule": Schedule(kind="cosine", warmup_steps=50, floor=0.01),

@@ -64,6 +64,9 @@ class ProtocolRecipe(Frozen):
     samples: SampleConfig
     losses: LossWeights = unwritten(LossWeights())
     training: TrainConfig  # of every arm; in steps, so that all arms have as many. Its seed is replaced
+    surfaces: TrainConfig | None = unwritten(
+        None
+    )  # before it, of the 2D half alone, where the network predicts surfaces
     finetune: TrainConfig | None = None  # on real data, after synthetic pretraining; None: as `training`
     protocols: tuple[Protocol, ...] = PROTOCOLS
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)  # of weights, order and subsets
@@ -79,7 +82,7 @@ class ProtocolRecipe(Frozen):
 
     @model_validator(mode="after")
     def _equal_iterations(self) -> Self:
-        for training in (self.training, self.finetune or self.training):
+        for training in (self.training, self.finetune or self.training, self.surfaces or self.training):
             milestones = training.schedule.kind == "multistep" and training.schedule.unit != "step"
             if training.steps is None or milestones:
                 raise ValueError("training and its milestones must be in steps, or arms would differ in length")
@@ -285,6 +288,7 @@ def planned(recipe: ProtocolRecipe, data: Datasets, run: Run) -> Planned:
         losses=recipe.losses,
         seed=run.seed,
         norm_frames=recipe.norm_frames,
+        surfaces=None if run.how == "finetuned" else recipe.surfaces,  # synthetic data have taught those
     )
     adapt = Source(root=data.real.root, frames=recipe.adapt_frames) if run.switches.adapt else None
     parent = None if run.parent is None else planned(recipe, data, run.parent).digest
@@ -332,6 +336,8 @@ def _digest(
     names = _contents(data)
     table = config.model_dump(mode="json", exclude={"start", "validation", "adapt", "training"})
     table["training"] = config.training.model_dump(mode="json", exclude=_HOW_ONLY)
+    if config.surfaces is not None:
+        table["surfaces"] = config.surfaces.model_dump(mode="json", exclude=_HOW_ONLY)
     for source, row in zip(config.sources, table["sources"], strict=True):
         row["root"] = names[source.root]
     adapted = None if adapt is None else {**adapt.model_dump(mode="json"), "root": names[adapt.root]}

@@ -214,7 +214,7 @@ def test_faults_are_one_line_before_any_work(real: Path, made: Path, tmp_path: P
         run(*command(real, made, tmp_path / "out", "--set", "split=train"))
     with pytest.raises(InputError, match="must be in steps"):
         run(*command(real, made, tmp_path / "out", "--set", "training.steps=null", "--set", "training.epochs=2"))
-    with pytest.raises(InputError, match="published, full, small, tiny"):
+    with pytest.raises(InputError, match="published, full, small, surfaces, tiny"):
         protocol_recipe("large")
     assert not (tmp_path / "out" / "runs").exists()
 

@@ -113,6 +113,18 @@ def test_a_digest_follows_what_weights_and_scores_follow_from_and_nothing_else()
     assert {name for name in before if before[name] != tuned[name]} == {n for n in before if n.startswith("finetune")}
 
 
+def test_surfaces_are_learnt_before_completion_but_not_again_before_finetuning() -> None:
+    before, surfaces = digests(recipe()), TrainConfig(steps=5, batch_size=2)
+    with_surfaces = recipe(surfaces=surfaces)
+    assert not set(digests(with_surfaces).values()) & set(before.values())
+    assert digests(with_surfaces) == digests(recipe(surfaces=surfaces.model_copy(update={"log_every": 1})))
+    for cell in runnable(with_surfaces):
+        found = planned(with_surfaces, DATA, cell.run).config.surfaces
+        assert found == (None if cell.run.how == "finetuned" else surfaces)
+    with pytest.raises(ValidationError, match="must be in steps"):
+        recipe(surfaces=TrainConfig(epochs=1, batch_size=2))
+
+
 def test_runs_begin_with_what_they_build_on() -> None:
     zero = Run(synthetic=40, seed=1)
     assert Run(how="finetuned", real=0.05, synthetic=40, seed=1).parent == zero

@@ -235,7 +235,7 @@ class TestNetwork:
 
     def test_training_surfaces_needs_a_network_that_has_them(self, root: Path, tmp_path: Path) -> None:
         base = training_config(root)
-        with pytest.raises(InputError, match="set network.depth_bins"):
+        with pytest.raises(InputError, match="a network that predicts them"):
             train_ssc(base.model_copy(update={"surfaces": base.training}), tmp_path / "out")
 
     def test_what_does_not_fit_is_told(self) -> None:
