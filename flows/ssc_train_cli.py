@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from ssc_eval.samples import Source
+    from ssc_eval.views import ImageKind
 
 SOURCE = "ROOT[,weight=W][,fraction=F][,frames=N][,split=S][,image=render][,balanced=true]"
 
@@ -70,6 +71,9 @@ def predict(
     split: Annotated[str, typer.Option(help="The root's split.")] = "val",
     batch: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 1,
     render: Annotated[bool, typer.Option("--render", help="Feed shaded renders, not images.")] = False,
+    occupied_above: Annotated[
+        float | None, typer.Option(help="A voxel is occupied from this probability on, not as the network has it.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Predict every frame of a split: OUT/sequences/XX/predictions/NNNNNN.label, uint16 raw ids as the benchmark's.
@@ -82,7 +86,8 @@ def predict(
     from ssc_eval.inference import predict as write
 
     with told("predicting", quiet) as progress:
-        write(weights, root, split, out, batch, image="render" if render else "image", progress=progress)
+        kind: ImageKind = "render" if render else "image"
+        write(weights, root, split, out, batch, image=kind, occupied_above=occupied_above, progress=progress)
 
 
 def source_of(text: str, **defaults: object) -> Source:

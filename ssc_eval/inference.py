@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipeline.scene.errors import InputError
 from pipeline.scene.files import require_empty
 from pipeline.scene.taxonomy import EMPTY
 from ssc_eval.batch_norm import reestimate_batch_norm
@@ -99,14 +100,19 @@ def predict(
     batch: int = 1,
     *,
     image: ImageKind = "image",
+    occupied_above: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write OUT/sequences/XX/predictions/NNNNNN.label, uint16 raw ids, of every frame of a split; OUT.
 
-    OUT must be new or empty. Raises InputError.
+    OUT must be new or empty. occupied_above: in place of the network's own, see MonoSceneConfig. Raises InputError.
     """
     require_empty(out)
     model, dataset = opened(weights, root, split, False, image=image)
+    if occupied_above is not None:
+        if not 0 < occupied_above < 1:
+            raise InputError("occupied_above", "a probability between 0 and 1", str(occupied_above))
+        model.config = model.config.model_copy(update={"occupied_above": occupied_above})
     for number, labels in predictions(model, dataset, batch):
         _, sequence, frame = dataset.keys[number]
         write_prediction(out, (sequence, frame), labels, dataset.taxonomy)

@@ -197,6 +197,17 @@ def test_predictions_are_raw_ids_of_every_frame(root: Path, trained: Path, tmp_p
         predict(weights, root, "test", tmp_path / "out")
 
 
+def test_a_lower_bar_finds_more_occupied_voxels(root: Path, trained: Path, tmp_path: Path) -> None:
+    found = {}
+    for bar in (0.05, 0.95):
+        predict(trained / "weights", root, "test", tmp_path / str(bar), occupied_above=bar)
+        found[bar] = read_raw_labels(tmp_path / str(bar) / "sequences/11/predictions/000000.label", GRID) > 0
+    assert (found[0.05] >= found[0.95]).all()
+    assert found[0.05].sum() > found[0.95].sum()
+    with pytest.raises(InputError, match="a probability between 0 and 1"):
+        predict(trained / "weights", root, "test", tmp_path / "out", occupied_above=1.5)
+
+
 def test_evaluation_counts_every_scored_voxel_once(root: Path, trained: Path) -> None:
     tally = evaluate_network(trained / "weights", root, "val", batch=3)
     scored = sum(int((open_root(root).scene("08", f"{n:06d}").labels != 255).sum()) for n in range(2))
