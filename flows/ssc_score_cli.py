@@ -1,4 +1,4 @@
-"""The commands `ssc check`, `ssc evaluate`, `ssc submission` and `ssc pictures`: options in, a few lines out."""
+"""The commands `ssc check`, `evaluate`, `bounds`, `submission` and `pictures`: options in, a few lines out."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(ssc: typer.Typer) -> None:
     """Give `ssc` the commands."""
     ssc.command("check")(check)
     ssc.command("evaluate")(evaluate)
+    ssc.command("bounds")(bounds)
     ssc.command("submission")(submission)
     ssc.command("pictures")(pictures)
 
@@ -134,6 +135,29 @@ def pictures(
     shown = write_pictures(predictions, root, split, frames, out)
     if not quiet:
         print(f"{out}: {shown} frames")
+
+
+def bounds(
+    root: Root,
+    *,
+    split: Split = "val",
+    frames: Annotated[int | None, typer.Option(min=1, help="A fixed choice of so many frames; else all.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """How much one image can tell: the training frames' prior, and that with all that is seen known; in Markdown.
+
+    Images are of 384x128 px, their lines of sight 4 px apart (recipe `surfaces`).
+
+    \b
+    Example:
+      occfactory ssc bounds data/runs/town_ssc
+    """
+    from flows.ssc_bounds import bounds_of
+    from flows.ssc_score import told
+
+    with told("looking", quiet) as progress:
+        found = bounds_of(root, split, frames, progress)
+    print(found, end="")
 
 
 def submission(
