@@ -15,14 +15,14 @@ HEADER = "| known | IoU | mIoU | precision | recall | IoU in view |\n| --- | ---
 ROWS = {
     "prior": "nothing: the prior of the training frames",
     "sight": "what is seen; the prior elsewhere",
-    "sight_and_one": "what is seen, and one depth bin behind",
+    "sight_and_one": "what is seen, and a voxel's depth behind",
     "view": "all in view, hidden or not",
 }
 
 
 def bounds_of(root: Path, split: str, frames: int | None, progress: Callable[[int, int], None]) -> str:
     """The table in Markdown. Raises InputError."""
-    recipe = ssc_recipe("surfaces", (Source(root=root),))
+    recipe = ssc_recipe("small", (Source(root=root),))
     train = SscDataset(recipe.sources, recipe.samples, 0, recipe.network)
     held_out = SscDataset((Source(root=root, split=split, frames=frames),), recipe.samples, 0, recipe.network)
     found = bounds(prior_of(train), held_out, progress)

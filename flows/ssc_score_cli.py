@@ -146,7 +146,7 @@ def bounds(
 ) -> None:
     """How much one image can tell: the training frames' prior, and that with all that is seen known; in Markdown.
 
-    Images are of 384x128 px, their lines of sight 4 px apart (recipe `surfaces`).
+    Lines of sight go through the pixels of images of 384x128 (recipe `small`).
 
     \b
     Example:

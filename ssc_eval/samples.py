@@ -22,6 +22,7 @@ from torch import Tensor
 from pipeline.datasets.kitti_root import KittiRoot, read_frame
 from pipeline.datasets.monoscene_labels import downsample_majority
 from pipeline.datasets.statistics import count, dataset_statistics
+from pipeline.scene.camera import Camera
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import rng as seeded
 from ssc_eval.augment import as_floats, flipped, jittered
@@ -201,11 +202,18 @@ class SscDataset:
         """Which of a frame's voxels the camera sees the centres of. Raises InputError."""
         return self._seen(number)[1].in_view
 
+    def camera(self, number: int) -> Camera:
+        """A frame's camera, of the image as the network is fed it. Raises InputError."""
+        return self._read(number)[1]
+
     def _seen(self, number: int) -> tuple[np.ndarray, Projected]:
+        image, camera = self._read(number)
+        return image, self._projections(camera)
+
+    def _read(self, number: int) -> tuple[UInt8[np.ndarray, "h w 3"], Camera]:
         source, sequence, frame = self.keys[number]
         root, cameras, kind = self.roots[source], self.cameras[source], self.sources[source].image
-        image, camera = read_view(root, cameras, sequence, frame, kind, self.config)
-        return image, self._projections(camera)
+        return read_view(root, cameras, sequence, frame, kind, self.config)
 
     def class_voxels(self) -> Float64[np.ndarray, "k"]:
         """Voxels of each class in the chosen frames; of several sources, as in draws by their weights."""

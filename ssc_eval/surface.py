@@ -50,13 +50,13 @@ def sight_of(camera: Camera, grid: VoxelGrid, fine: Projection, bins: int) -> In
     return np.concatenate([fine.pixels.astype(np.int16), bin_of[..., None]], axis=-1)
 
 
-def sight_lines(camera: Camera, grid: VoxelGrid, mirrored: bool) -> Int32[np.ndarray, "s h w"]:
-    """The voxels along each cell's central line of sight, as flat indices, -1 outside the grid.
+def sight_lines(camera: Camera, grid: VoxelGrid, mirrored: bool, cell: int = CELL) -> Int32[np.ndarray, "s h w"]:
+    """The voxels along the central line of sight of each cell [px], as flat indices, -1 outside the grid.
 
     Steps are of half a voxel in depth, so a line may miss a voxel of which it cuts a corner. mirrored: of the image
     flipped left to right.
     """
-    u, v = (np.arange(0, size, CELL) + (CELL - 1) / 2 for size in (camera.width_px, camera.height_px))
+    u, v = (np.arange(0, size, cell) + (cell - 1) / 2 for size in (camera.width_px, camera.height_px))
     if mirrored:
         u = camera.width_px - 1 - u
     pixels = np.stack(np.meshgrid(u, v), axis=-1)  # (h, w, 2)

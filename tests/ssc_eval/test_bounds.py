@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from pipeline.scene.errors import InputError
 from ssc_eval.bounds import bounds, seen
 from ssc_eval.metrics import ALL, IN_VIEW, region_scores
 from ssc_eval.prior import prior_of
 from ssc_eval.samples import SampleConfig, Source, SscDataset
-from tests.ssc_eval.test_surface import NETWORK
+from tests.ssc_eval.test_training import NETWORK
 from tests.ssc_eval.toy_root import SIZE, write_toy_root
 
 
@@ -29,11 +28,16 @@ def dataset(root: Path, split: str) -> SscDataset:
 
 
 def test_what_lies_before_the_surface_is_seen_and_what_lies_behind_is_not() -> None:
-    depth = torch.tensor([[3, -100]], dtype=torch.int16)  # one cell with its surface in bin 3, one that shows nothing
-    columns = [(0, 0, 2), (3, 0, 3), (1, 0, 4), (2, 0, 5), (5, 0, 1), (-1, -1, 1)]  # column, row, bin
-    sample = {"depth": depth, "sight": torch.tensor(columns, dtype=torch.int16).view(6, 1, 1, 3)}
-    assert seen(sample, 0).ravel().tolist() == [True, True, False, False, False, False]
-    assert seen(sample, 1).ravel().tolist() == [True, True, True, False, False, False]
+    labels = np.array([0, 0, 13, 13, 0, 0, 0, 255], np.uint8).reshape(8, 1, 1)
+    lines = np.array([[-1, 4], [0, 4], [0, 5], [1, 6], [2, 7], [2, 7], [3, -1], [3, -1]], np.int32)[
+        :, None
+    ]  # two lines
+    assert seen(labels, lines, 0).ravel().tolist() == [True, True, True, False, True, True, True, True]
+    assert seen(labels, lines, 2).ravel().tolist() == [True, True, True, True, True, True, True, True]
+    alone = lines[:, :, :1]  # the first of the two lines
+    assert seen(labels, alone, 0).ravel().tolist() == [True, True, True, False, False, False, False, False]
+    assert seen(labels, alone, 1).ravel().tolist() == seen(labels, alone, 0).ravel().tolist()  # still the same voxel
+    assert seen(np.zeros_like(labels), lines, 0).all()
 
 
 def test_more_known_scores_higher_and_all_in_view_is_perfect_there(root: Path) -> None:
