@@ -64,9 +64,7 @@ class ProtocolRecipe(Frozen):
     samples: SampleConfig
     losses: LossWeights = unwritten(LossWeights())
     training: TrainConfig  # of every arm; in steps, so that all arms have as many. Its seed is replaced
-    surfaces: TrainConfig | None = unwritten(
-        None
-    )  # before it, of the 2D half alone, where the network predicts surfaces
+    surfaces: TrainConfig | None = unwritten(None)  # before it, of the 2D half alone (network.depth_bins)
     finetune: TrainConfig | None = None  # on real data, after synthetic pretraining; None: as `training`
     protocols: tuple[Protocol, ...] = PROTOCOLS
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)  # of weights, order and subsets

@@ -124,7 +124,7 @@ class Projections:
 
     def __init__(self, grid: VoxelGrid, scale: int, depth_bins: int = 0):
         self.grid, self.scale, self.depth_bins = grid, scale, depth_bins
-        self._most = max(8, _KEPT_BYTES // ((30 if depth_bins else 6) * prod(grid.shape)))
+        self._most = max(8, _KEPT_BYTES // ((90 if depth_bins else 6) * prod(grid.shape)))
         self._kept: OrderedDict[bytes, Projected] = OrderedDict()
 
     def __call__(self, camera: Camera) -> Projected:
