@@ -75,7 +75,7 @@ def test_the_published_recipe_is_the_papers() -> None:
 def test_fields_are_changed_by_words() -> None:
     recipe = ssc_recipe("small", SOURCES, ("training.steps=7", "network.relation_prior=false", "samples.fit=crop"))
     assert (recipe.training.steps, recipe.network.relation_prior, recipe.samples.fit) == (7, False, "crop")
-    with pytest.raises(InputError, match=r"recipe: expected one of published, small, tiny, found 'large'"):
+    with pytest.raises(InputError, match=r"recipe: expected one of published, small, surfaces, tiny, found 'large'"):
         ssc_recipe("large", SOURCES)
     with pytest.raises(InputError, match=r"--set: expected a field of the recipe, found 'network.size'"):
         ssc_recipe("small", SOURCES, ("network.size=3",))
