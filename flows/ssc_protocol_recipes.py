@@ -15,6 +15,7 @@ from ssc_eval.samples import Source
 from ssc_eval.training import SscConfig
 
 ANY = (Source(root=Path()),)  # a recipe of training wants sources; the matrix has its own
+FEWER = {"fractions": (0.05, 0.25, 1.0), "counts": (30, 100)}  # what two cores can do
 PUBLISHED_STEPS = 30 * 3834 // 4  # 30 epochs over SemanticKITTI's training split in batches of 4
 
 
@@ -33,12 +34,12 @@ def full() -> ProtocolRecipe:
 
 def small() -> ProtocolRecipe:
     """What two cores can do: the small setting, fractions of 5, 25 and 100 %; 42 trainings where `full` has 72."""
-    return full().model_copy(update={"fractions": (0.05, 0.25, 1.0), "counts": (30, 100)})
+    return full().model_copy(update=FEWER)
 
 
 def surfaces() -> ProtocolRecipe:
     """`small` with networks that predict surfaces, trained longer: some fourteen times as long a run."""
-    return _of(ssc_recipes.surfaces(ANY)).model_copy(update={"fractions": (0.05, 0.25, 1.0), "counts": (30, 100)})
+    return _of(ssc_recipes.surfaces(ANY)).model_copy(update=FEWER)
 
 
 def tiny() -> ProtocolRecipe:

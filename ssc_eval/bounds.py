@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from pipeline.scene.camera import Camera
+from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.taxonomy import EMPTY, IGNORE
+from ssc_eval.lifting import projection
 from ssc_eval.metrics import Tally, empty_tally, tally_frame
 from ssc_eval.samples import SscDataset
 from ssc_eval.surface import sight_lines
@@ -39,13 +41,14 @@ def bounds(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bounds:
     """Of a dataset's frames, with lines of sight a pixel of its images apart. Raises InputError."""
-    classes, lines = len(dataset.taxonomy.classes), _Lines(dataset)
+    classes, views = len(dataset.taxonomy.classes), _Views(dataset.grid)
     tallies = [empty_tally(dataset.grid, classes, with_view=True) for _ in range(4)]
     occupied = np.zeros(3, np.int64)
     for number in range(len(dataset.keys)):
-        labels, in_view, found = dataset.labels(number), dataset.in_view(number), lines(dataset.camera(number))
-        sight = seen(labels, found, 0)
-        known = [np.zeros_like(in_view), sight, seen(labels, found, STEPS_A_VOXEL), in_view | sight]
+        labels = dataset.labels(number)
+        in_view, lines = views(dataset.camera(number))
+        sight = seen(labels, lines, 0)
+        known = [np.zeros_like(in_view), sight, seen(labels, lines, STEPS_A_VOXEL), in_view | sight]
         told = [np.where(where & (labels != IGNORE), labels, prior) for where in known]
         frames = [tally_frame(labels, each, dataset.grid, classes, in_view) for each in told]
         tallies = [tally + frame for tally, frame in zip(tallies, frames, strict=True)]
@@ -66,20 +69,20 @@ def seen(
     stopped = np.logical_or.accumulate(stops, axis=0)  # from the first on
     blind = np.zeros_like(stopped)
     blind[behind + 1 :] = stopped[: len(stopped) - behind - 1]
-    # the eye leaves the voxel that stops it where the line does, so a step more in the same voxel is seen already
     found = np.zeros(labels.size, bool)
     found[lines[inside & ~blind]] = True
     return found.reshape(labels.shape)
 
 
-class _Lines:
-    """Lines of sight by calibration; the latest kept."""
+class _Views:
+    """Which voxels' centres a camera sees, and its lines of sight; the latest calibration's are kept."""
 
-    def __init__(self, dataset: SscDataset):
-        self.grid, self.key, self.kept = dataset.grid, b"", np.zeros((1, 1, 1), np.int32)
+    def __init__(self, grid: VoxelGrid):
+        self.grid, self.key = grid, b""
 
-    def __call__(self, camera: Camera) -> Int32[np.ndarray, "s h w"]:
+    def __call__(self, camera: Camera) -> tuple[Bool[np.ndarray, "x y z"], Int32[np.ndarray, "s h w"]]:
         key = camera.K.tobytes() + camera.camera_from_world.tobytes()
         if key != self.key:
-            self.key, self.kept = key, sight_lines(camera, self.grid, False, 1)
-        return self.kept
+            self.in_view = projection(camera, self.grid).in_view
+            self.key, self.lines = key, sight_lines(camera, self.grid, False, 1)
+        return self.in_view, self.lines

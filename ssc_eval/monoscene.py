@@ -137,10 +137,17 @@ class MonoScene(nn.Module):
         if tuple(pixels.shape) != expected:
             found, remedy = str(tuple(pixels.shape)), f"project at scale {self.config.project_scale}"
             raise InputError("projections", f"shape {expected}", found, remedy)
+        if sight is not None and tuple(sight.shape) != (len(image), *self.grid.shape, 3):
+            wanted = f"shape {(len(image), *self.grid.shape, 3)}"
+            raise InputError(
+                "MonoScene's lines of sight", wanted, str(tuple(sight.shape)), "surface.sight_of makes them"
+            )
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise InputError("image", "floats (B, 3, H, W) in 0..1", f"{image.dtype} {tuple(image.shape)}")
         if pixels.device.type == "cpu":  # elsewhere it would wait for the device: check before, with check_pixels
             check_pixels(pixels, image.shape[3], image.shape[2])
+            if sight is not None:
+                check_pixels(sight[..., :2], image.shape[3], image.shape[2])
 
 
 class Surfaces(nn.Module):

@@ -74,6 +74,8 @@ class SscConfig(BaseModel):
 
 def train_ssc(config: SscConfig, out: Path) -> Path:
     """Train, or go on training, in `out`; the folder of weights, OUT/weights. Raises InputError."""
+    if config.surfaces is not None and not config.network.depth_bins:
+        raise InputError("surfaces", "a network that predicts them", "depth_bins 0", "set network.depth_bins")
     training = config.training.model_copy(update={"seed": config.seed})
     dataset = SscDataset(config.sources, config.samples, config.seed, config.network)
     held_out = _dataset(config, config.validation)
@@ -94,7 +96,7 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
         "start": config.start and digest_of(read_card(config.start)["files"]),
     }
     if config.surfaces is not None:
-        _learn_surfaces(model, dataset, config, by_class, about, Path(out) / "surfaces")
+        _learn_surfaces(model, dataset, config, config.surfaces, by_class, about, Path(out) / "surfaces")
         about["surfaces"] = config.surfaces.model_dump(mode="json")
     done = train(
         model,
@@ -115,14 +117,18 @@ def train_ssc(config: SscConfig, out: Path) -> Path:
 
 
 def _learn_surfaces(
-    model: MonoScene, dataset: SscDataset, config: SscConfig, by_class: Tensor, about: Mapping[str, Any], out: Path
+    model: MonoScene,
+    dataset: SscDataset,
+    config: SscConfig,
+    training: TrainConfig,
+    by_class: Tensor,
+    about: Mapping[str, Any],
+    out: Path,
 ) -> None:
     """Train the 2D half alone, or go on: images by the second that way are some four times as many.
 
     Losses of the volume don't matter to it, so runs that differ in those may share the folder.
     """
-    if not config.network.depth_bins or config.surfaces is None:
-        raise InputError("surfaces", "a network that predicts them", "depth_bins 0", "set network.depth_bins")
     part = Surfaces(model)
     weights = by_class if config.losses.balanced else torch.ones_like(by_class)
 
@@ -132,7 +138,7 @@ def _learn_surfaces(
 
     for weight in part.idle():  # or many devices would wait for their gradients
         weight.requires_grad_(False)
-    training = config.surfaces.model_copy(update={"seed": config.seed})
+    training = training.model_copy(update={"seed": config.seed})
     shares = config.losses.model_dump(include={"depth", "surface", "balanced"})
     digest = digest_of([{**about, "losses": shares}, config.samples.model_dump(mode="json")])
     done = train(part, loss, dataset, training, out, data_digest=digest)

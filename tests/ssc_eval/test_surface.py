@@ -246,5 +246,9 @@ class TestNetwork:
         sight = torch.zeros(1, 16, 32, 16, 3, dtype=torch.int16)
         with pytest.raises(InputError, match="none, without depth_bins"):
             build(NETWORK.model_copy(update={"depth_bins": 0}), grid, 3, 0)(image, pixels, sight)
+        with pytest.raises(InputError, match=r"shape \(1, 16, 32, 16, 3\)"):
+            build(NETWORK, grid, 3, 0)(image, pixels, sight[:, 1:])
+        with pytest.raises(InputError, match="pixels of a 64x32 image"):
+            build(NETWORK, grid, 3, 0)(image, pixels, sight + 64)
         with pytest.raises(InputError, match="a scale of at most 4"):
             build(NETWORK.model_copy(update={"scales": (8,)}), grid, 3, 0)
