@@ -26,6 +26,7 @@ from pipeline.scene.grid import DEFAULT_GRID, SEMANTIC_KITTI_GRID, VoxelGrid
 
 STEPS = 3000
 RATE = 1e-3
+REACH = 1  # a token is told its eight neighbours: the halves of a car that lies across tokens fit sooner
 CARLA_SC_GRID = VoxelGrid((256, 256, 16), 0.2, (-25.6, -25.6, -2.0))
 TINY_GRID = VoxelGrid((16, 16, 8), 0.4, (0.0, -3.2, -2.0))
 
@@ -47,7 +48,12 @@ def _training() -> TrainConfig:
 
 def _fine(depth: int) -> StageConfig:
     """A network at full resolution: 4x4x16 voxels a token, more than its 128 channels carry unchanged."""
-    return StageConfig(patch=4, depth=depth, own_evidence=True, loss_share=0.25, training=_training())
+    return StageConfig(patch=4, depth=depth, reach=REACH, own_evidence=True, loss_share=0.25, training=_training())
+
+
+def _coarse(depth: int) -> StageConfig:
+    """A network of blocks, a token a column of them."""
+    return StageConfig(depth=depth, reach=REACH, training=_training())
 
 
 def _sampling() -> SamplingConfig:
@@ -59,8 +65,8 @@ def comp_d3pm() -> CompConfig:
     """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
     return CompConfig(
         sampling=_sampling(),
-        background=StageConfig(self_condition=True, training=_training()),
-        foreground=StageConfig(training=_training()),
+        background=_coarse(4).model_copy(update={"self_condition": True}),
+        foreground=_coarse(4),
         fusion=_fine(4),
     )
 
@@ -74,7 +80,7 @@ def two_stage() -> WholeConfig:
     """The non-compositional baseline: the whole scene coarse, then full resolution."""
     return WholeConfig(
         sampling=_sampling(),
-        coarse=StageConfig(depth=7, training=_training()),
+        coarse=_coarse(7),
         fine=_fine(6),
     )
 
@@ -219,7 +225,7 @@ def craft3d_tiny() -> ScaffoldConfig:
 def comp_d3pm_tiny() -> CompConfig:
     """All three stages on 16x16x8 voxels in seconds, for tests."""
     training = _training().model_copy(update={"steps": 20, "batch_size": 4, "schedule": Schedule()})
-    coarse = StageConfig(width=32, depth=1, channels=4, steps=20, training=training)
+    coarse = StageConfig(width=32, depth=1, channels=4, reach=REACH, steps=20, training=training)
     return CompConfig(
         grid=TINY_GRID,
         background=coarse.model_copy(update={"self_condition": True}),

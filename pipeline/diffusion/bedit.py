@@ -4,13 +4,16 @@ Every label volume that goes in (x_t, a condition, an earlier estimate of x_0) h
 one token's footprint, all heights, become that token's channels; volumes are concatenated and projected. Volumes go
 in and logits come out *folded*, (B, I, J, V): I x J tokens of V voxels each, so no large array is ever transposed.
 Blocks are DiT's (arXiv 2212.09748): adaLN-zero, affine-free norms, zero-initialised last layer; positions are 2D
-sin-cos, so the same weights take any number of tokens. Norms stay in float32 under bf16 autocast.
+sin-cos, so the same weights take any number of tokens. Norms stay in float32 under bf16 autocast. Past the paper, a
+token may be told its neighbours before each block (`reach`): attention learns late which those are, and until then the
+halves of an object that lies across tokens don't fit.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 Patch = tuple[int, int]
+AnyLayer = TypeVar("AnyLayer", nn.Linear, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,25 @@ class Block(nn.Module):
         return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
 
 
+class Neighbours(nn.Module):
+    """x += convolution of norm(x) over the tokens up to `reach` away along each axis; begins as no change."""
+
+    def __init__(self, width: int, reach: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.convolution = zero(nn.Conv2d(width, width, 2 * reach + 1, padding=reach))
+
+    def forward(self, x: Float[Tensor, "b i j d"]) -> Float[Tensor, "b i j d"]:
+        with torch.autocast(x.device.type, enabled=False):
+            normed = self.norm(x.float())
+        return x + self.convolution(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
 class BEDiT(nn.Module):
     """forward(t, x_t, *conditions) -> logits of x_0, all folded.
 
     inputs: the volumes that go in, x_t first; classes: K of x_0, whose shape is x_t's. All have the same token grid.
+    reach: how far along each axis a token is told its neighbours before each block [tokens]; 0: by attention alone.
     """
 
     def __init__(
@@ -82,6 +101,7 @@ class BEDiT(nn.Module):
         width: int,
         depth: int,
         channels: int,
+        reach: int = 0,
         recompute: bool = False,
     ):
         super().__init__()
@@ -90,6 +110,7 @@ class BEDiT(nn.Module):
         self.enter = nn.Linear(sum(volume.voxels for volume in inputs) * channels, width)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, max(1, width // 32)) for _ in range(depth))
+        self.neighbours = nn.ModuleList(Neighbours(width, reach) for _ in range(depth if reach else 0))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.leave = zero(nn.Linear(width, inputs[0].voxels * classes))
@@ -103,7 +124,9 @@ class BEDiT(nn.Module):
         b, i, j, d = x.shape
         x = x.flatten(1, 2) + self.places(i, j, x.device).to(x.dtype)  # b n d, n = i * j
         time = self.time(frequencies(t))
-        for block in self.blocks:
+        for k, block in enumerate(self.blocks):
+            if self.neighbours:
+                x = self.neighbours[k](x.view(b, i, j, d)).flatten(1, 2)
             x = checkpoint(block, x, time, use_reentrant=False) if self.recompute and self.training else block(x, time)
         shift, scale = self.modulation(time)[:, None].chunk(2, dim=-1)
         weight, bias = self.leave.weight.view(-1, self.classes, d), self.leave.bias.view(-1, self.classes)
@@ -123,10 +146,10 @@ def modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tenso
         return norm(x.float()) * (1 + scale.float()) + shift.float()
 
 
-def zero(layer: nn.Linear) -> nn.Linear:
+def zero(layer: AnyLayer) -> AnyLayer:
     """The layer with weights and bias 0."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for weights in layer.parameters():
+        nn.init.zeros_(weights)
     return layer
 
 

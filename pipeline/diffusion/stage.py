@@ -22,6 +22,7 @@ from pipeline.diffusion.bedit import BEDiT, Volume, fold, unfold
 from pipeline.diffusion.sampling import categorical, uniform_rows
 from pipeline.diffusion.schedules import ScheduleKind, pairs, respaced
 from pipeline.learning.config import TrainConfig
+from pipeline.learning.fields import unwritten
 from pipeline.learning.loop import Trained, train
 from pipeline.scene.errors import InputError
 from pipeline.scene.seeds import integer_seed
@@ -40,6 +41,7 @@ class StageConfig(BaseModel):
     depth: Count = 4  # transformer blocks
     channels: Count = 8  # of a voxel's embedding
     patch: Count = 1  # voxels a token along x and y
+    reach: int = unwritten(0, ge=0, le=3)  # how far along x and y a token is told its neighbours [tokens]; ours
     self_condition: bool = False  # feed the previous estimate of x_0; trained so half of the time
     process: d3pm.ProcessKind = "uniform"
     schedule: ScheduleKind = "cosine"
@@ -136,6 +138,7 @@ class Stage:
                 width=config.width,
                 depth=config.depth,
                 channels=config.channels,
+                reach=config.reach,
                 recompute=config.recompute,
             )
 

@@ -93,6 +93,8 @@ class DiT3D:
         self.taxonomy: Taxonomy = load_taxonomy(config.taxonomy)
         self.provenance: dict[str, object] = {}
         patch, (x, y, z) = config.diffusion.patch, config.grid.shape
+        if config.diffusion.reach:
+            raise InputError("DiT-3D", "reach 0: its slabs lie side by side", str(config.diffusion.reach))
         if any(n % patch for n in (x, y, z)):
             raise InputError("DiT-3D", f"a grid that divides into cubes of {patch} voxels an edge", str((x, y, z)))
         self.slabs = z // patch

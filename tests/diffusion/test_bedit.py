@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.diffusion.bedit import BEDiT, Block, Volume, fold, frequencies, positions, unfold
+from pipeline.diffusion.bedit import BEDiT, Block, Neighbours, Volume, fold, frequencies, positions, unfold
 
 K = 5
 INPUTS = (Volume(K, 3, (2, 1)), Volume(K + 1, 2, (1, 3)))  # a condition of its own shape on the same token grid
@@ -22,7 +22,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def network(depth: int = 2, **options: bool) -> BEDiT:
+def network(depth: int = 2, **options: int) -> BEDiT:
     torch.manual_seed(1)
     return BEDiT(INPUTS, K, width=32, depth=depth, channels=4, **options)
 
@@ -147,10 +147,57 @@ def test_the_zero_start_still_learns() -> None:
     assert model.leave.weight.grad.abs().max() > 0
 
 
-def test_recomputing_gives_the_same_gradients() -> None:
+def told(reach: int, depth: int = 1) -> BEDiT:
+    torch.manual_seed(1)
+    return BEDiT(INPUTS, K, width=32, depth=depth, channels=4, reach=reach)
+
+
+def test_neighbours_begin_as_no_change() -> None:
+    model, plain = told(1), told(0)
+    with torch.no_grad():
+        for weights in (plain.leave.weight, model.leave.weight):
+            weights.copy_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(3)))
+    missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["neighbours.0.convolution.weight", "neighbours.0.convolution.bias"]
+    given = torch.tensor([3, 8]), *volumes((3, 4))
+    assert torch.equal(model(*given), plain(*given))
+    assert model(*given).any()
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_a_token_is_told_its_neighbours_as_far_as_it_reaches(reach: int) -> None:
+    """With attention's and the MLP's gates closed, what changes in one token shows in those up to `reach` away."""
+    model = lively(told(reach))
+    with torch.no_grad():
+        model.blocks[0].modulation.weight.zero_()
+        model.blocks[0].modulation.bias.zero_()
+    first = volumes((6, 7), batch=1)
+    other = [first[0].clone(), first[1]]
+    other[0][0, 2, 3, 0] = (other[0][0, 2, 3, 0] + 1) % K
+    differs = (model(torch.tensor([5]), *first) != model(torch.tensor([5]), *other)).flatten(3).any(-1)[0]
+    near = {(i, j) for i in range(2 - reach, 3 + reach) for j in range(3 - reach, 4 + reach)}
+    assert {tuple(place) for place in differs.nonzero().tolist()} == {p for p in near if min(p) >= 0 and p[0] < 6}
+
+
+def test_neighbours_equal_a_plain_loop() -> None:
+    torch.manual_seed(4)
+    layer, x = Neighbours(8, 1), torch.randn(2, 3, 4, 8)
+    with torch.no_grad():
+        layer.convolution.weight.copy_(torch.randn(8, 8, 3, 3))
+        layer.convolution.bias.copy_(torch.randn(8))
+    normed = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+    expected = x + layer.convolution.bias
+    for i, j, a, c in itertools.product(range(3), range(4), (-1, 0, 1), (-1, 0, 1)):
+        if 0 <= i + a < 3 and 0 <= j + c < 4:
+            expected[:, i, j] += normed[:, i + a, j + c] @ layer.convolution.weight[:, :, a + 1, c + 1].T
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("reach", [0, 1])
+def test_recomputing_gives_the_same_gradients(reach: int) -> None:
     found = []
     for recompute in (False, True):
-        model = lively(network(recompute=recompute)).train()
+        model = lively(network(recompute=recompute, reach=reach)).train()
         model(torch.tensor([3, 8]), *volumes((3, 2))).square().mean().backward()
         found.append([weights.grad for weights in model.parameters()])
     for plain, again in zip(*found, strict=True):
@@ -159,12 +206,12 @@ def test_recomputing_gives_the_same_gradients() -> None:
 
 
 def test_bf16_blocks_keep_norms_in_float32() -> None:
-    model, given, t = lively(network()), volumes((2, 2)), torch.tensor([1, 9])
+    model, given, t = lively(network(reach=1)), volumes((2, 2)), torch.tensor([1, 9])
     seen: dict[str, set[torch.dtype]] = {"norm": set(), "linear": set()}
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.register_forward_hook(lambda _, args, out: seen["norm"].update({args[0].dtype, out.dtype}))
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | nn.Conv2d):
             module.register_forward_hook(lambda _, args, out: seen["linear"].add(out.dtype))
     exact = model(t, *given)
     seen["linear"].clear()

@@ -74,7 +74,7 @@ def test_flops_are_counted_whole() -> None:
     stage = stages_of("comp_d3pm", "cpu")["foreground"]
     config, (x, y, z) = stage.config, stage.shape
     n, d, batch, K = x * y, config.width, config.training.batch_size, stage.classes
-    block = n * (3 * d * d + d * d + 8 * d * d) + 2 * n * n * d + 6 * d * d
+    block = n * (3 * d * d + d * d + 8 * d * d + 9 * d * d) + 2 * n * n * d + 6 * d * d
     ends = n * 2 * z * config.channels * d + n * d * z * K + 256 * d + d * d + 2 * d * d
     forward = 2 * batch * (config.depth * block + ends)
     assert step_flops(stage) == pytest.approx(3 * forward, rel=0.02)  # no gradient of the time's frequencies
