@@ -147,13 +147,8 @@ def test_the_zero_start_still_learns() -> None:
     assert model.leave.weight.grad.abs().max() > 0
 
 
-def told(reach: int, depth: int = 1) -> BEDiT:
-    torch.manual_seed(1)
-    return BEDiT(INPUTS, K, width=32, depth=depth, channels=4, reach=reach)
-
-
 def test_neighbours_begin_as_no_change() -> None:
-    model, plain = told(1), told(0)
+    model, plain = network(1, reach=1), network(1)
     with torch.no_grad():
         for weights in (plain.leave.weight, model.leave.weight):
             weights.copy_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(3)))
@@ -167,7 +162,7 @@ def test_neighbours_begin_as_no_change() -> None:
 @pytest.mark.parametrize("reach", [0, 1, 2])
 def test_a_token_is_told_its_neighbours_as_far_as_it_reaches(reach: int) -> None:
     """With attention's and the MLP's gates closed, what changes in one token shows in those up to `reach` away."""
-    model = lively(told(reach))
+    model = lively(network(1, reach=reach))
     with torch.no_grad():
         model.blocks[0].modulation.weight.zero_()
         model.blocks[0].modulation.bias.zero_()

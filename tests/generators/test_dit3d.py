@@ -102,6 +102,8 @@ def test_training_finds_the_air_first(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cubes of 2 voxels"):
         DiT3D(config(grid=VoxelGrid((8, 8, 5), 1.0, (0.0, 0.0, 0.0))))
+    with pytest.raises(InputError, match="reach 0"):
+        DiT3D(config(diffusion=config().diffusion.model_copy(update={"reach": 1})))
     save_parts(tmp_path / "other", {"model": {}}, {"config": {"method": "whole_scene"}})
     with pytest.raises(InputError, match="weights of dit3d"):
         DiT3D.load(tmp_path / "other")
