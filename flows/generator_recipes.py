@@ -2,6 +2,7 @@
 
 The three that are compared share grid, data, backbone, batch, schedule and steps; their depths are such that
 parameters, summed over stages, and training FLOPs agree within 5 % (tests/flows/test_generator_recipes.py counts both).
+In each the one stage that has no condition learns filled voxels too.
 """
 
 from __future__ import annotations
@@ -46,14 +47,22 @@ def _training() -> TrainConfig:
     )
 
 
-def _fine(depth: int) -> StageConfig:
+def _fine(depth: int, learn_filled: bool = False) -> StageConfig:
     """A network at full resolution: 4x4x16 voxels a token, more than its 128 channels carry unchanged."""
-    return StageConfig(patch=4, depth=depth, reach=REACH, own_evidence=True, loss_share=0.25, training=_training())
+    return StageConfig(
+        patch=4,
+        depth=depth,
+        reach=REACH,
+        own_evidence=True,
+        loss_share=0.25,
+        learn_filled=learn_filled,
+        training=_training(),
+    )
 
 
-def _coarse(depth: int) -> StageConfig:
+def _coarse(depth: int, learn_filled: bool = False) -> StageConfig:
     """A network of blocks, a token a column of them."""
-    return StageConfig(depth=depth, reach=REACH, training=_training())
+    return StageConfig(depth=depth, reach=REACH, learn_filled=learn_filled, training=_training())
 
 
 def _sampling() -> SamplingConfig:
@@ -65,7 +74,7 @@ def comp_d3pm() -> CompConfig:
     """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
     return CompConfig(
         sampling=_sampling(),
-        background=_coarse(4).model_copy(update={"self_condition": True}),
+        background=_coarse(4, learn_filled=True).model_copy(update={"self_condition": True}),
         foreground=_coarse(4),
         fusion=_fine(4),
     )
@@ -73,14 +82,14 @@ def comp_d3pm() -> CompConfig:
 
 def whole_scene() -> WholeConfig:
     """The baseline: one D3PM of the whole scene at full resolution."""
-    return WholeConfig(sampling=_sampling(), fine=_fine(13))
+    return WholeConfig(sampling=_sampling(), fine=_fine(13, learn_filled=True))
 
 
 def two_stage() -> WholeConfig:
     """The non-compositional baseline: the whole scene coarse, then full resolution."""
     return WholeConfig(
         sampling=_sampling(),
-        coarse=_coarse(7),
+        coarse=_coarse(7, learn_filled=True),
         fine=_fine(6),
     )
 
@@ -228,7 +237,7 @@ def comp_d3pm_tiny() -> CompConfig:
     coarse = StageConfig(width=32, depth=1, channels=4, reach=REACH, steps=20, training=training)
     return CompConfig(
         grid=TINY_GRID,
-        background=coarse.model_copy(update={"self_condition": True}),
+        background=coarse.model_copy(update={"self_condition": True, "learn_filled": True}),
         foreground=coarse,
         fusion=coarse.model_copy(update={"patch": 4, "loss_share": 0.5}),
         sampling=SamplingConfig(steps=5, fine_steps=3, batch=4, threads=1),
@@ -238,7 +247,8 @@ def comp_d3pm_tiny() -> CompConfig:
 def whole_scene_tiny() -> WholeConfig:
     """The baseline on 16x16x8 voxels in seconds, for tests."""
     tiny = comp_d3pm_tiny()
-    return WholeConfig(grid=tiny.grid, fine=tiny.fusion, sampling=tiny.sampling)
+    fine = tiny.fusion.model_copy(update={"learn_filled": True})
+    return WholeConfig(grid=tiny.grid, fine=fine, sampling=tiny.sampling)
 
 
 GENERATOR_RECIPES: dict[str, Callable[[], GeneratorConfig]] = {

@@ -1,7 +1,8 @@
 """One conditional D3PM of label volumes: x_t, perhaps an earlier estimate of x_0, and conditions -> x_0.
 
-Training data may hold 255 (not known): those voxels go in with a filled label and take no part in the loss. Sampling
-has a hook before each step, through which known voxels enter at their noise level (Comp-D3PM, eq. 9).
+Training data may hold 255 (not known): those voxels go in with a filled label and take no part in the loss, unless
+`learn_filled` says so. Sampling has a hook before each step, through which known voxels enter at their noise level
+(Comp-D3PM, eq. 9).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class StageConfig(BaseModel):
     loss_share: Annotated[float, Field(gt=0, le=1)] = (
         1.0  # of the voxels, drawn anew each step, on which the loss is taken
     )
+    learn_filled: bool = unwritten(False)  # the loss counts filled voxels too; ours, see `Stage.loss`
     own_evidence: bool = False  # add log q(x_t | x_0) of each voxel to its logits, for tokens too narrow to carry it
     recompute: bool = False  # gradient checkpointing: less memory, a third more time
     compile: bool = False  # torch.compile network and loss in training, a fifth faster on a CPU; needs a C++ compiler
@@ -65,7 +67,7 @@ class StageConfig(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class StageData:
-    """Training volumes, uint8. target: (N, X, Y, Z), 255 = no loss; filled: the same with a label everywhere."""
+    """Training volumes, uint8. target: (N, X, Y, Z), 255 = not known; filled: the same with a label everywhere."""
 
     target: UInt8[np.ndarray, "n x y z"]
     filled: UInt8[np.ndarray, "n x y z"]
@@ -150,8 +152,12 @@ class Stage:
         return train(self.network, self.loss, data, self.config.training, out, data_digest=data_digest)
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """T (KL + lambda CE), t stratified over the batch; scalars kl and ce."""
-        valid = fold(batch["target"], self.patch) != self.ignore
+        """T (KL + lambda CE), t stratified over the batch; scalars kl and ce.
+
+        A network that no condition guides draws what nobody saw as well, and sees it in its next step: if nothing is
+        learnt there, that is unlike all it was trained on. Hence `learn_filled`.
+        """
+        valid = (fold(batch["target"], self.patch) != self.ignore) | self.config.learn_filled
         x_0 = fold(batch["filled"], self.patch).long()  # b i j v
         conditions = self._folded(batch["conditions"])
         t = self._times(len(x_0), generator)

@@ -94,6 +94,19 @@ def test_invalid_voxels_take_no_part_in_the_loss(process: str) -> None:
     assert reached[valid].all()
 
 
+def test_filled_voxels_are_learnt_where_the_config_says_so() -> None:
+    """The loss is then that of the filled labels as if they had been known, and so is what is drawn for it."""
+    batch = batch_of()
+    known = {**batch, "target": batch["filled"]}
+
+    def loss_of(batch: dict[str, object], **fields: object) -> float:
+        stage = stage_of(**fields)
+        return stage.loss(stage.network, batch, torch.Generator().manual_seed(3))[0].item()
+
+    assert loss_of(batch, learn_filled=True) == loss_of(known)
+    assert loss_of(batch, learn_filled=True) != loss_of(batch)
+
+
 def test_the_label_filled_in_for_an_unknown_voxel_is_no_target() -> None:
     """Where logits don't depend on what goes in, it doesn't change the loss; a known voxel's label does."""
     stage, batch = Stage(config(), SHAPE, K, (COARSE,)), batch_of()
