@@ -1,7 +1,8 @@
 """Comp-D3PM: a coarse background, a coarse foreground given it, and their fusion at full resolution, each a D3PM.
 
-Deviations from the paper, or what it leaves open: labels are filled where they are not known (no loss there); T,
-schedule and loss weight are D3PM's usual ones; few-step sampling; known voxels may be held in every stage.
+Deviations from the paper, or what it leaves open: labels are filled where they are not known (no loss there,
+unless a stage says `learn_filled`); T, schedule and loss weight are D3PM's usual ones; few-step sampling; known voxels
+may be held in every stage.
 """
 
 from __future__ import annotations

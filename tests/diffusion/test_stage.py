@@ -95,7 +95,7 @@ def test_invalid_voxels_take_no_part_in_the_loss(process: str) -> None:
 
 
 def test_filled_voxels_are_learnt_where_the_config_says_so() -> None:
-    """The loss is then that of the filled labels as if they had been known, and so is what is drawn for it."""
+    """The loss is then that of the filled labels as if they had been known."""
     batch = batch_of()
     known = {**batch, "target": batch["filled"]}
 
