@@ -21,7 +21,14 @@ from pipeline.learning.checkpoint import save_parts
 from pipeline.learning.config import TrainConfig
 from pipeline.learning.ema import Ema
 from pipeline.learning.journal import Journal, read_losses
-from pipeline.learning.machine import device_name, forget_accelerate, process_settings, start_accelerate, versions
+from pipeline.learning.machine import (
+    device_name,
+    end_process_group_at_exit,
+    forget_accelerate,
+    process_settings,
+    start_accelerate,
+    versions,
+)
 from pipeline.learning.optimizer import check_optimizer, new_optimizer
 from pipeline.learning.order import Indexed, Order, batches
 from pipeline.learning.resume import Learner, check_same_run, folder_of, newest_whole, prune
@@ -67,9 +74,11 @@ def train(
     with process_settings(config):
         run = _Run(model, dataset, config, Path(out), data_digest)
         try:
-            return run.go(loss, validate, collate)
+            trained = run.go(loss, validate, collate)
         finally:
             run.close()
+    end_process_group_at_exit()
+    return trained
 
 
 class _Run:

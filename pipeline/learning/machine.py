@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
@@ -23,6 +24,7 @@ def start_accelerate(config: TrainConfig) -> Accelerator:
     from accelerate.utils import GradientAccumulationPlugin
 
     forget_accelerate()
+    atexit.unregister(_end_process_group)
     one = GradientAccumulationPlugin(num_steps=1)  # given, so that the launcher's environment can't set another
     cpu = config.device == "cpu"
     try:
@@ -40,6 +42,19 @@ def forget_accelerate() -> None:
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+def end_process_group_at_exit() -> None:
+    """After a run that succeeded, if it had several processes: gloo's threads abort when they outlive the interpreter.
+
+    Not after one that failed: others may wait in a collective there, and ending the group would wait for them.
+    """
+    atexit.register(_end_process_group)
+
+
+def _end_process_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -82,10 +82,14 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path) -> None:
 def test_two_processes_share_the_data_and_end_like_one(tmp_path) -> None:
     fields = {"steps": 6, "plain": True, "batch_size": 8}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
-    env = environment(TOY_SEEN=str(tmp_path / "seen"), PYTHONWARNINGS="default")  # the launcher has warnings of its own
+    noted = {"TOY_SEEN": str(tmp_path / "seen"), "TOY_SAY_AT_EXIT": "1"}
+    env = environment(PYTHONWARNINGS="default", **noted)  # the launcher has warnings of its own
     both = subprocess.run([*launch, *command(tmp_path / "two", **fields)], env=env, capture_output=True, text=True)
     assert both.returncode == 0, both.stderr
-    assert len(both.stdout.splitlines()) == 6  # one of them speaks
+    said = both.stdout.splitlines()
+    assert len([line for line in said if line.startswith("step")]) == 6  # one of them speaks
+    assert said.count("joined at exit: False") == 2  # else gloo may abort
+    assert len(said) == 8
 
     os.environ["TOY_SEEN"] = str(tmp_path / "alone")
     try:

@@ -5,6 +5,7 @@
 It draws all kinds of randomness: dropout, the loss's generator, and augmentation in the data set.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -74,5 +75,11 @@ def run(out, plain=False, **fields):
     return model, train(model, loss, Points(noise), config(**fields), Path(out))
 
 
+def print_whether_processes_are_joined() -> None:
+    print("joined at exit:", torch.distributed.is_initialized())
+
+
 if __name__ == "__main__":
+    if "TOY_SAY_AT_EXIT" in os.environ:  # handlers run last in, first out: this one after the training's
+        atexit.register(print_whether_processes_are_joined)
     run(sys.argv[1], **json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
