@@ -23,7 +23,7 @@ Root = Annotated[Path, typer.Argument(help="A SemanticKITTI-layout root: a datas
 Frame = Annotated[str | None, typer.Option("--frame", metavar="SEQ/NAME", help="This frame; -n variants of it.")]
 Split = Annotated[str | None, typer.Option("--split", help="A split's frames; the first -n, else all.")]
 Count = Annotated[int | None, typer.Option("-n", "--count", min=1, help="How many scenes.")]
-Overlap = Annotated[float | None, typer.Option("--overlap", min=0, help="Known strip [m]; default: a quarter.")]
+Overlap = Annotated[float | None, typer.Option("--overlap", min=0, help="Known strip [m]; default: an eighth.")]
 
 
 def register(app: typer.Typer) -> None:

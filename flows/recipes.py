@@ -79,7 +79,7 @@ class GeneratorSource(Config):
     weights: Path = Field(exclude=True)  # the folder; not part of the digest
     weights_digest: str  # SHA-256 of its card, which names every file's own
     grid: GridConfig = GridConfig()  # of the scenes
-    overlap_m: float = Field(6.4, gt=0)  # that neighbouring windows share [m]
+    overlap_m: float = Field(3.2, gt=0)  # that neighbouring windows share [m]
     steps: int | None = Field(None, ge=1)  # of sampling, at every stage; None: the weights' own
     batch: int | None = Field(None, ge=1)  # scenes at once; None likewise
     threads: int | None = Field(None, ge=1)  # CPU threads; None likewise

@@ -94,11 +94,14 @@ class Draws:
     """How a sampler draws; the defaults are exact.
 
     min_p: see `categorical`. evidence: the share of a voxel's own evidence that counts: below 1, noise that the network
-    failed to take away is not taken for a part of the scene later on (exposure bias).
+    failed to take away is not taken for a part of the scene later on (exposure bias). held_at: held voxels enter with
+    the noise of this share of t; at 1 (eq. 9) there is little to be seen of them while a layout is settled, and what is
+    new doesn't continue them.
     """
 
     min_p: float = 0.0
     evidence: float = 1.0
+    held_at: float = 1.0
 
 
 EXACT = Draws()
@@ -217,13 +220,15 @@ class Stage:
         draws: Draws = EXACT,
     ) -> Int64[Tensor, "b x y z"]:
         """A volume a stream, in `steps` <= T steps (default T): the loop of the method."""
+        if held is not None and not (held.labels == self.ignore).any():
+            return held.labels
         rows, voxels, T = len(streams), int(np.prod(self.shape)), self.process.steps
         folded = self._folded(conditions)
         known = None if held is None else fold(held.labels, self.patch).flatten(1)
         x = d3pm.prior(self.process, uniform_rows(streams, voxels))
         estimate = self._known_or(torch.full_like(x, self.classes), known)
         for t, s in pairs(respaced(T, steps or T)):
-            x = self._hold(x, known, t, streams)
+            x = self._hold(x, known, round(draws.held_at * t), streams)
             logits = self._logits(x, t, folded, estimate, draws.evidence)
             if held is not None:
                 logits = logits.masked_fill_(~held.allowed[:, None], -torch.inf)

@@ -25,7 +25,7 @@ from pipeline.scene.seeds import integer_seed
 from pipeline.scene.taxonomy import EMPTY, IGNORE
 
 DIRECTIONS = {"+x": (0, 1), "-x": (0, -1), "+y": (1, 1), "-y": (1, -1)}  # (axis, sign); x forward, y left
-OVERLAP_SHARE = 0.25  # of the smaller side, unless an overlap is given
+OVERLAP_SHARE = 0.125  # of the smaller side; of more, a row of windows would find its kerb where a back garden is
 
 Advance = Callable[[int, int], None]  # (windows done, windows in all)
 
@@ -213,7 +213,7 @@ def _tiled(generator: Generator, grid: VoxelGrid, canvas: _Canvas, overlap: int)
 
 
 def default_overlap(grid: VoxelGrid) -> int:
-    """Voxels that windows share where no overlap is given: a quarter of the smaller side."""
+    """Voxels that windows share where no overlap is given: an eighth of the smaller side."""
     return round(OVERLAP_SHARE * min(grid.shape[:2]))
 
 

@@ -35,13 +35,14 @@ class SamplingConfig(BaseModel):
     evidence: Annotated[float, Field(gt=0, le=1)] = (
         1.0  # 1: exact; else the share of a voxel's own evidence that counts
     )
+    held_at: Annotated[float, Field(ge=0, le=1)] = 0.5  # 1: the paper's; less: no seams beside voxels that are held
     batch: Count = 16  # scenes at once; a short batch is padded
     threads: Count = 2  # CPU threads
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU if there is one
 
     def draws(self) -> Draws:
         """What of this the sampler's loop needs."""
-        return Draws(self.min_p, self.evidence)
+        return Draws(self.min_p, self.evidence, self.held_at)
 
     def torch_device(self) -> torch.device:
         """Where the networks run."""

@@ -200,15 +200,17 @@ def test_known_voxels_survive_exactly_and_others_take_allowed_classes(
     assert set(drawn[1][free[1]].unique().tolist()) == set(range(K))
 
 
-def test_known_voxels_enter_at_their_noise_level() -> None:
+@pytest.mark.parametrize("share_of_t", [1.0, 0.5, 0.0])
+def test_known_voxels_enter_at_their_noise_level(share_of_t: float) -> None:
     stage = stage_of(steps=50)
     seen: list[tuple[int, float]] = []
     held = Held(torch.full((8, *SHAPE), 3), torch.ones(8, K).bool())
+    held.labels[:, 0, 0, 0] = IGNORE
     stage.watch = lambda x, _, times: seen.append((times[0], (x == 3).float().mean().item()))
-    stage.sample(streams(*range(8)), (condition(8),), held)
+    stage.sample(streams(*range(8)), (condition(8),), held, draws=Draws(held_at=share_of_t))
     assert [t for t, _ in seen] == list(range(50, 0, -1))
     for t, share in seen:
-        kept = float(stage.process.alpha_bar[t])
+        kept = float(stage.process.alpha_bar[round(share_of_t * t)])
         assert share == pytest.approx(kept + (1 - kept) / K, abs=0.12)
 
 
@@ -222,6 +224,13 @@ def test_what_was_unmasked_stays_to_the_end() -> None:
         assert torch.equal(before[before < K], after[before < K])
     assert 0.3 < (seen[-1] < K).float().mean() < 1  # most were settled before the last step
     assert (final < K).all()
+
+
+def test_where_all_is_held_nothing_is_computed() -> None:
+    stage = stage_of()
+    stage.watch = lambda *_: pytest.fail("a step was taken")
+    held = Held(torch.full((2, *SHAPE), 3), torch.ones(2, K).bool())
+    assert torch.equal(stage.sample(streams(1, 2), (condition(2),), held), held.labels)
 
 
 @pytest.mark.parametrize("process", ["uniform", "absorbing"])
@@ -311,6 +320,27 @@ def test_the_exact_denoiser_gives_the_data_back(process: str, others: bool) -> N
     drawn = stage.sample(streams(1, 2)).flatten(0, 2)  # 2048 columns
     counts = np.bincount((drawn @ torch.tensor([9, 3, 1])).numpy(), minlength=27)
     assert dense.p_value(counts, data.numpy()) > 1e-3
+
+
+@pytest.mark.parametrize("process", ["uniform", "absorbing"])
+def test_what_is_held_at_less_noise_says_more(process: str) -> None:
+    """With the exact denoiser: nearer to the distribution given what is held; masks are certain at 0, so exact."""
+    data = torch.where((Bayes.cells[:, 0] == Bayes.cells[:, 1]) & (Bayes.cells[:, 2] <= 1), 20.0, 0.3).double()
+    given = (data * (Bayes.cells[:, 0] == 2))[18:]
+    exact = (given / given.sum()).numpy()
+    stage = Stage(config(patch=1, process=process, steps=40), (32, 32, 3), 3)
+    stage.network = Bayes(stage.process, data / data.sum(), others=False)
+    held = Held(torch.full((2, 32, 32, 3), IGNORE), torch.ones(2, 3).bool())
+    held.labels[..., 0] = 2
+    distances = []
+    for share in (1.0, 0.5, 0.0):
+        drawn = stage.sample(streams(1, 2), (), held, draws=Draws(held_at=share)).flatten(0, 2)  # 2048 columns
+        counts = np.bincount((drawn @ torch.tensor([9, 3, 1])).numpy(), minlength=27)[18:]
+        distances.append(np.abs(counts / counts.sum() - exact).sum() / 2)
+    assert distances == sorted(distances, reverse=True)
+    assert distances[1] < 0.8 * distances[0]
+    if process == "absorbing":
+        assert dense.p_value(counts, exact) > 1e-3
 
 
 # the whole
