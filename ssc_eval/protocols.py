@@ -41,7 +41,7 @@ class Frozen(BaseModel):
 
 
 class Switches(Frozen):
-    """What may make synthetic data worth more; each concerns arms with synthetic data alone.
+    """What may make synthetic data worth more; each concerns arms with synthetic data (and `adapt` a control without).
 
     What a build decides (its recipe's masks, source.extend_m, views.real and jitter) is compared by a variant: another
     build beside the first (Datasets.variants).
@@ -148,7 +148,8 @@ class Run(Frozen):
         real = f"real {100 * self.real:g} %" if self.real else ""
         made = ("renders" if self.image == "render" else "synthetic") if self.synthetic else ""
         made += f" {self.variant}" if self.variant else ""
-        made += "".join(f", {name}" for name in self.switches.names)
+        switched = "".join(f", {name}" for name in self.switches.names)
+        real, made = (real, made + switched) if made else (real + switched, "")
         if self.how == "prior":
             return f"constant prior of {'real' if self.real else 'synthetic'}"
         return (" then " if self.how == "finetuned" else " + ").join(
@@ -233,6 +234,9 @@ def _switches(recipe: ProtocolRecipe, data: Datasets) -> Iterator[Cell]:
             obstacle = "no frame is marked by the structure check" if without else ""
             run = _synthetic(recipe, data, seed, switches=switches, **fields)
             yield Cell(protocol="switches", run=run, obstacle=obstacle)
+    if "adapt" in recipe.tried:  # what it does to a network that has seen nothing but real images
+        for seed in recipe.seeds:
+            yield Cell(protocol="switches", run=Run(real=1.0, switches=Switches(adapt=True), seed=seed))
     yield from _variants(recipe, data)
 
 

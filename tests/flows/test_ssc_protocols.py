@@ -28,7 +28,7 @@ from ssc_eval.training import evaluate_network
 from tests.ssc_eval.toy_root import write_toy_root
 
 ONE_SEED = ("seeds=[0]", "fractions=[1.0]")
-RUNS = 10  # real, zero-shot, mixed, finetuned, of 2 synthetic frames, 2 priors, renders, balanced, adapted
+RUNS = 11  # real, zero-shot, mixed, finetuned, of 2 synthetic frames, 2 priors, renders, balanced, both adapted
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_every_cell_that_can_run_has_its_row_and_shared_ones_were_trained_once(d
     text = (done / "table.md").read_text()
     assert "not run: no frame is marked by the structure check" in text
     assert "6 training frames; scored: 2 frames of split val" in text
-    assert "10 of 10 runs done" in text
+    assert f"{RUNS} of {RUNS} runs done" in text
 
 
 def test_all_arms_had_equal_iterations(done: Path) -> None:
@@ -226,6 +226,7 @@ def test_cells_are_listed(real: Path, made: Path, tmp_path: Path) -> None:
         "switches/synthetic+balanced/0",
         "switches/synthetic+accepted/0  (no frame is marked by the structure check)",
         "switches/synthetic+adapt/0",
+        "switches/real_100+adapt/0",
     ]
 
 
@@ -266,7 +267,7 @@ def test_what_others_begin_with_comes_first_and_no_digest_twice(done: Path) -> N
     runs = [cell.run for cell in matrix.cells() if not cell.obstacle]
     found = waves(matrix, runs)
     assert sum(map(len, found)) == RUNS
-    assert [run.arm for run in found[1]] == ["synthetic then real 100 %", "synthetic, adapt"]
+    assert [run.arm for run in found[1]] == ["synthetic then real 100 %", "synthetic, adapt", "real 100 %, adapt"]
     (finetuned,) = (run for run in runs if run.how == "finetuned")
     assert waves(matrix, [finetuned]) == [[finetuned.parent], [finetuned]]
     made = tuple(data.model_copy(update={"renders": "images"}) for data in matrix.data.synthetic)

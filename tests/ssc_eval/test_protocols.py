@@ -72,6 +72,7 @@ def test_the_whole_matrix_by_hand() -> None:
         ("switches/synthetic+balanced", (0, 1)),
         ("switches/synthetic+accepted", (0, 1)),
         ("switches/synthetic+adapt", (0, 1)),
+        ("switches/real_100+adapt", (0, 1)),
     ]
     assert names(recipe()) == [f"{name}/{seed}" for name, seeds in expected for seed in seeds]
 
@@ -105,7 +106,8 @@ def test_a_digest_follows_what_weights_and_scores_follow_from_and_nothing_else()
     assert before.items() <= wider.items()  # a larger matrix finds the smaller one's cells
     other_made = digests(recipe(), Datasets(real=REAL, synthetic=(MADE.model_copy(update={"digest": "new"}),)))
     for name, digest in before.items():
-        real_alone = name.startswith(("real/", "fractions/real_5/", "fractions/real_100/")) or "prior_of_real" in name
+        alone = ("real/", "fractions/real_5/", "fractions/real_100/", "switches/real_100")
+        real_alone = name.startswith(alone) or "prior_of_real" in name
         assert (digest == other_made[name]) == real_alone
     for change in ({"training": TrainConfig(steps=8, batch_size=2)}, {"split": "test"}, {"frames": 3}):
         assert not set(digests(recipe(**change)).values()) & set(before.values())
