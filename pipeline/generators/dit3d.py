@@ -5,7 +5,7 @@ pipeline/diffusion, since classes are no scale (DiT-3D's own is Gaussian, on occ
 house are air, and so is nearly all of the loss: that this fails on sparse structures is the point of the baseline.
 
 The grid is cut into slabs one patch high, which lie side by side along y while they are diffused: a stage's token then
-is a cube, and not a column. Known voxels enter at each step at its noise level (Comp-D3PM, eq. 9) and are exact.
+is a cube, and not a column. Known voxels enter at each step with noise (Comp-D3PM, eq. 9) and are exact.
 """
 
 from __future__ import annotations
