@@ -14,6 +14,7 @@ from flows.changes import apply_changes, table_of
 from flows.generators import GeneratorConfig, config_of
 from flows.scaffold_recipes import SCAFFOLD_RECIPES
 from pipeline.diffusion.dit import DiTConfig
+from pipeline.diffusion.schedules import ScheduleKind
 from pipeline.diffusion.stage import StageConfig
 from pipeline.generators.comp_d3pm import CompConfig
 from pipeline.generators.occupancy import CoarseConfig, OccupancyConfig
@@ -28,6 +29,7 @@ from pipeline.scene.grid import DEFAULT_GRID, SEMANTIC_KITTI_GRID, VoxelGrid
 STEPS = 3000
 RATE = 1e-3
 REACH = 1  # a token is told its eight neighbours: the halves of a car that lies across tokens fit sooner
+SCHEDULE: ScheduleKind = "linear"  # all of a scene's voxels together tell its layout at an alpha_bar of .01 and less
 CARLA_SC_GRID = VoxelGrid((256, 256, 16), 0.2, (-25.6, -25.6, -2.0))
 TINY_GRID = VoxelGrid((16, 16, 8), 0.4, (0.0, -3.2, -2.0))
 
@@ -55,6 +57,7 @@ def _fine(depth: int, learn_filled: bool = False) -> StageConfig:
         reach=REACH,
         own_evidence=True,
         loss_share=0.25,
+        schedule=SCHEDULE,
         learn_filled=learn_filled,
         training=_training(),
     )
@@ -62,7 +65,7 @@ def _fine(depth: int, learn_filled: bool = False) -> StageConfig:
 
 def _coarse(depth: int, learn_filled: bool = False) -> StageConfig:
     """A network of blocks, a token a column of them."""
-    return StageConfig(depth=depth, reach=REACH, learn_filled=learn_filled, training=_training())
+    return StageConfig(depth=depth, reach=REACH, schedule=SCHEDULE, learn_filled=learn_filled, training=_training())
 
 
 def _sampling() -> SamplingConfig:

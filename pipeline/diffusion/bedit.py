@@ -116,7 +116,7 @@ class BEDiT(nn.Module):
         self.leave = zero(nn.Linear(width, inputs[0].voxels * classes))
 
     def forward(
-        self, t: Int[Tensor, "b"], *volumes: Int[Tensor, "b i j _v"], chosen: Int[Tensor, "c"] | None = None
+        self, t: Float[Tensor, "b"], *volumes: Int[Tensor, "b i j _v"], chosen: Int[Tensor, "c"] | None = None
     ) -> Float[Tensor, "b i j v k"]:
         """chosen: which of a token's V voxels to give logits of; None: all."""
         embedded = [table(labels).flatten(3) for table, labels in zip(self.embeddings, volumes, strict=True)]
@@ -153,7 +153,7 @@ def zero(layer: AnyLayer) -> AnyLayer:
     return layer
 
 
-def frequencies(t: Int[Tensor, "b"], count: int = 256) -> Float[Tensor, "b f"]:
+def frequencies(t: Float[Tensor, "b"], count: int = 256) -> Float[Tensor, "b f"]:
     """Sines and cosines of t, wavelengths from 2 pi to 20,000 pi."""
     rates = torch.exp(torch.arange(count // 2, device=t.device) * (-math.log(10000) / (count // 2)))
     angles = t[:, None].float() * rates

@@ -14,13 +14,14 @@ Losses and samplers here use the mixed one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from pipeline.diffusion.schedules import ScheduleKind, alpha_bars
+from pipeline.diffusion.schedules import ScheduleKind, alpha_bars, clock
 
 ProcessKind = Literal["uniform", "absorbing"]
 _TINY = 1e-30
@@ -47,6 +48,14 @@ class Process:
     def at(self, t: Int64[Tensor, "b"]) -> Float64[Tensor, "b 1"]:
         """alpha_bar_t of each sample, for (B, N) arrays."""
         return self.alpha_bar.to(t.device)[t][:, None]
+
+    @cached_property
+    def _clock(self) -> Float[Tensor, "t_plus_1"]:
+        return torch.from_numpy(clock(self.alpha_bar.cpu().numpy())).float()
+
+    def told(self, t: Int64[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """What a network is told of time t; see `clock`."""
+        return self._clock.to(t.device)[t]
 
 
 def process_of(kind: ProcessKind, schedule: ScheduleKind, classes: int, steps: int) -> Process:

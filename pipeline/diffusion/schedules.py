@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 
 from pipeline.scene.errors import InputError
 
+AnyFloat = TypeVar("AnyFloat", float, Float64[np.ndarray, "n"])
 ScheduleKind = Literal["cosine", "cosine_squared", "linear"]
 _OFFSET = 0.008  # s of the cosine schedules
 _LARGEST_BETA = 0.999
@@ -28,10 +29,25 @@ def alpha_bars(kind: ScheduleKind, steps: int) -> Float64[np.ndarray, "t_plus_1"
         scale = 1000 / steps
         betas = np.linspace(1e-4 * scale, 0.02 * scale, steps)
     else:
-        u = (np.arange(steps + 1) / steps + _OFFSET) / (1 + _OFFSET) * np.pi / 2
+        u = _angle(np.arange(steps + 1) / steps)
         left = np.cos(u) ** (1 if kind == "cosine" else 2)
         betas = 1 - left[1:] / left[:-1]
     return np.concatenate([[1.0], np.cumprod(1 - np.clip(betas, 0, _LARGEST_BETA))])
+
+
+def clock(alpha_bar: Float64[np.ndarray, "t_plus_1"]) -> Float64[np.ndarray, "t_plus_1"]:
+    """What a network is told of each time t = 0..T: the time, in steps, at which "cosine" leaves as much of x_0.
+
+    Told how much is left, rather than at which step it is, one network serves every schedule.
+    """
+    steps = len(alpha_bar) - 1
+    share = np.arccos(alpha_bar * np.cos(_angle(0))) / _angle(1)
+    return ((share * (1 + _OFFSET) - _OFFSET) * steps).clip(0)
+
+
+def _angle(share: AnyFloat) -> AnyFloat:
+    """u_t at t/T = share; pi/2 at 1."""
+    return (share + _OFFSET) / (1 + _OFFSET) * np.pi / 2
 
 
 def respaced(steps: int, samples: int) -> list[int]:

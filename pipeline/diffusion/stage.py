@@ -173,7 +173,7 @@ class Stage:
         if self.config.loss_share < 1:  # a K-wide loss at every voxel takes longer than the network
             chosen = self._chosen(x_0.shape[-1], generator)
             x_0, x_t, valid = (a.index_select(-1, chosen) for a in (x_0, x_t, valid))
-        logits = model(t, *volumes, *conditions, chosen=chosen).flatten(1, 3).float()
+        logits = model(self.process.told(t), *volumes, *conditions, chosen=chosen).flatten(1, 3).float()
         logits = self._with_evidence(logits, x_t.flatten(1), t)
         kl, ce = self._hybrid_loss(self.process, logits, x_0.flatten(1), x_t.flatten(1), t, valid.flatten(1))
         return kl + self.process.steps * self.config.ce_weight * ce, {"kl": kl.detach(), "ce": ce.detach()}
@@ -198,7 +198,7 @@ class Stage:
         if torch.rand(1, generator=generator, device=x_t.device) < 0.5:
             return nothing
         with torch.no_grad():
-            logits = model(t, x_t, nothing, *conditions).flatten(1, 3).float()
+            logits = model(self.process.told(t), x_t, nothing, *conditions).flatten(1, 3).float()
         return self._with_evidence(logits, x_t.flatten(1), t).argmax(-1).view(x_t.shape)
 
     def _with_evidence(
@@ -262,7 +262,7 @@ class Stage:
         if self.config.self_condition:
             volumes.append(torch.full_like(volumes[0], self.classes) if estimate is None else estimate.view(shape))
         times = torch.full((len(x_t),), t, device=x_t.device)
-        logits = self.network(times, *volumes, *conditions).flatten(1, 3).float()
+        logits = self.network(self.process.told(times), *volumes, *conditions).flatten(1, 3).float()
         return self._with_evidence(logits, x_t, times, evidence)
 
     def _hold(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diffusion.schedules import ScheduleKind, alpha_bars, pairs, respaced
+from pipeline.diffusion.schedules import ScheduleKind, alpha_bars, clock, pairs, respaced
 from pipeline.scene.errors import InputError
 
 KINDS: list[ScheduleKind] = ["cosine", "cosine_squared", "linear"]
@@ -43,6 +43,22 @@ def test_linear_by_hand() -> None:
     assert np.allclose(np.diff(betas), (0.02 - 1e-4) / 999)
     short = alpha_bars("linear", 100)  # rescaled: about as much is left at the same share of the way
     assert np.allclose(short, bars[::10], atol=0.02)
+
+
+@pytest.mark.parametrize("steps", [2, 20, 100, 1000])
+def test_a_clock_tells_when_cosine_leaves_as_much(steps: int) -> None:
+    own = clock(alpha_bars("cosine", steps))
+    assert np.allclose(own, np.arange(steps + 1), atol=2e-3)  # the last, where the bound on beta holds, a little less
+    assert np.abs(own[:-1] - np.arange(steps)).max() < 1e-6
+    for kind in ("cosine_squared", "linear"):
+        bars = alpha_bars(kind, steps)
+        told = clock(bars)
+        assert told[0] == pytest.approx(0, abs=1e-9)
+        assert (np.diff(told) > 0).all()
+        assert told[-1] <= steps
+        u = (told / steps + 0.008) / 1.008 * np.pi / 2
+        assert np.allclose(np.cos(u) / np.cos(0.008 / 1.008 * np.pi / 2), bars, atol=1e-12)
+    assert clock(alpha_bars("linear", 100))[26] == pytest.approx(66.34, abs=0.01)  # half is left
 
 
 @given(st.integers(1, 300).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T))))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from pipeline.diffusion import d3pm
@@ -258,7 +259,7 @@ def test_self_conditioning_in_sampling() -> None:
     assert (given[0] == K).all()
     for (_, logits), after in zip(model.calls, given[1:], strict=False):
         assert torch.equal(after, logits.argmax(-1))
-    assert [int(inputs[0]) for inputs, _ in model.calls] == [8, 6, 4, 2]
+    assert [round(float(inputs[0])) for inputs, _ in model.calls] == [8, 6, 4, 2]
 
 
 def test_evidence_and_min_p_are_what_they_say() -> None:
@@ -281,6 +282,12 @@ def test_evidence_and_min_p_are_what_they_say() -> None:
     assert torch.equal(fold(likeliest, exact.patch).flatten(1), seen[0])
 
 
+def bar_of(process: d3pm.Process, told: Tensor) -> float:
+    """alpha_bar of the time that a network was told."""
+    times = process.told(torch.arange(process.steps + 1))
+    return float(process.alpha_bar[(times - told[0]).abs().argmin()])
+
+
 class Bayes(nn.Module):
     """The exact denoiser of three voxels that hang together, a column each: log p(x_0 = k | x_t) of every voxel.
 
@@ -294,7 +301,7 @@ class Bayes(nn.Module):
         self.process, self.data, self.others = process, data, others
 
     def forward(self, t: Tensor, x_t: Tensor, chosen: Tensor | None = None) -> Tensor:
-        bar = float(self.process.alpha_bar[t[0]])
+        bar = bar_of(self.process, t)
         matrix = torch.zeros(3, self.process.states, dtype=torch.float64).fill_diagonal_(bar)
         if self.process.kind == "uniform":
             matrix += (1 - bar) / 3
@@ -320,6 +327,37 @@ def test_the_exact_denoiser_gives_the_data_back(process: str, others: bool) -> N
     drawn = stage.sample(streams(1, 2)).flatten(0, 2)  # 2048 columns
     counts = np.bincount((drawn @ torch.tensor([9, 3, 1])).numpy(), minlength=27)
     assert dense.p_value(counts, data.numpy()) > 1e-3
+
+
+class Alike(nn.Module):
+    """The exact denoiser of scenes whose voxels are all of class 1 (a fifth of the scenes), or all of class 0."""
+
+    def __init__(self, process: d3pm.Process):
+        super().__init__()
+        self.process = process
+
+    def forward(self, t: Tensor, x_t: Tensor, chosen: Tensor | None = None) -> Tensor:
+        bar = bar_of(self.process, t)
+        evidence = np.log1p(bar * K / (1 - bar))  # of a voxel, for the class that it shows
+        odds = evidence * sum((x_t == k).flatten(1).sum(1) * sign for k, sign in ((1, 1), (0, -1))) + np.log(0.2 / 0.8)
+        out = torch.full((*x_t.shape, K), -torch.inf)
+        out[..., 0], out[..., 1] = (nn.functional.logsigmoid(s * odds)[:, None, None, None] for s in (-1, 1))
+        return out
+
+
+def test_a_schedule_must_settle_a_layout_slowly() -> None:
+    """A few voxels in a hundred tell which scene it is. Where as many come back in one step, as with "cosine", each
+    drawn by itself, they tell of the commoner scene; "linear" takes many steps to bring as many."""
+    found = {}
+    for schedule in ("cosine", "cosine_squared", "linear"):
+        stage = Stage(config(patch=1, schedule=schedule, steps=100), (32, 32, 4), K)
+        stage.network = Alike(stage.process)
+        drawn = stage.sample(streams(*range(200)), steps=50).flatten(1)
+        assert (drawn == drawn[:, :1]).all()
+        found[schedule] = int(drawn[:, 0].sum())
+    assert found["cosine"] < 0.3 * 40  # of 200 scenes 40 should be of class 1
+    assert found["cosine"] < found["cosine_squared"]
+    assert binomtest(found["linear"], 200, 0.2).pvalue > 0.05
 
 
 @pytest.mark.parametrize("process", ["uniform", "absorbing"])
