@@ -2,7 +2,7 @@
 
 The three that are compared share grid, data, backbone, batch, schedule and steps; their depths are such that
 parameters, summed over stages, and training FLOPs agree within 5 % (tests/flows/test_generator_recipes.py counts both).
-In each the one stage that has no condition learns filled voxels too.
+All their stages learn filled voxels too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _training() -> TrainConfig:
     )
 
 
-def _fine(depth: int, learn_filled: bool = False) -> StageConfig:
+def _fine(depth: int) -> StageConfig:
     """A network at full resolution: 4x4x16 voxels a token, more than its 128 channels carry unchanged."""
     return StageConfig(
         patch=4,
@@ -58,29 +58,30 @@ def _fine(depth: int, learn_filled: bool = False) -> StageConfig:
         own_evidence=True,
         loss_share=0.25,
         schedule=SCHEDULE,
-        learn_filled=learn_filled,
+        learn_filled=True,
         training=_training(),
     )
 
 
-def _coarse(depth: int, learn_filled: bool = False) -> StageConfig:
+def _coarse(depth: int) -> StageConfig:
     """A network of blocks, a token a column of them."""
-    return StageConfig(depth=depth, reach=REACH, schedule=SCHEDULE, learn_filled=learn_filled, training=_training())
+    return StageConfig(depth=depth, reach=REACH, schedule=SCHEDULE, learn_filled=True, training=_training())
 
 
 def _sampling() -> SamplingConfig:
     """How the compared methods draw: 50 steps a stage, no class less than a hundredth as likely as the likeliest.
 
-    A twentieth costs buildings: where noise is strong they are seldom that likely beside empty space.
+    A twentieth costs buildings: where noise is strong they are seldom that likely beside empty space. So does feeding
+    the background its last estimate, which names empty space there.
     """
-    return SamplingConfig(steps=50, fine_steps=50, min_p=0.01, threads=1)
+    return SamplingConfig(steps=50, fine_steps=50, min_p=0.01, self_condition=False, threads=1)
 
 
 def comp_d3pm() -> CompConfig:
     """Comp-D3PM on the comparison grid, 64x64x16 at 0.4 m."""
     return CompConfig(
         sampling=_sampling(),
-        background=_coarse(4, learn_filled=True).model_copy(update={"self_condition": True}),
+        background=_coarse(4).model_copy(update={"self_condition": True}),
         foreground=_coarse(4),
         fusion=_fine(4),
     )
@@ -88,14 +89,14 @@ def comp_d3pm() -> CompConfig:
 
 def whole_scene() -> WholeConfig:
     """The baseline: one D3PM of the whole scene at full resolution."""
-    return WholeConfig(sampling=_sampling(), fine=_fine(13, learn_filled=True))
+    return WholeConfig(sampling=_sampling(), fine=_fine(13))
 
 
 def two_stage() -> WholeConfig:
     """The non-compositional baseline: the whole scene coarse, then full resolution."""
     return WholeConfig(
         sampling=_sampling(),
-        coarse=_coarse(7, learn_filled=True),
+        coarse=_coarse(7),
         fine=_fine(6),
     )
 
@@ -240,10 +241,10 @@ def craft3d_tiny() -> ScaffoldConfig:
 def comp_d3pm_tiny() -> CompConfig:
     """All three stages on 16x16x8 voxels in seconds, for tests."""
     training = _training().model_copy(update={"steps": 20, "batch_size": 4, "schedule": Schedule()})
-    coarse = StageConfig(width=32, depth=1, channels=4, reach=REACH, steps=20, training=training)
+    coarse = StageConfig(width=32, depth=1, channels=4, reach=REACH, learn_filled=True, steps=20, training=training)
     return CompConfig(
         grid=TINY_GRID,
-        background=coarse.model_copy(update={"self_condition": True, "learn_filled": True}),
+        background=coarse.model_copy(update={"self_condition": True}),
         foreground=coarse,
         fusion=coarse.model_copy(update={"patch": 4, "loss_share": 0.5}),
         sampling=SamplingConfig(steps=5, fine_steps=3, batch=4, threads=1),
@@ -253,8 +254,7 @@ def comp_d3pm_tiny() -> CompConfig:
 def whole_scene_tiny() -> WholeConfig:
     """The baseline on 16x16x8 voxels in seconds, for tests."""
     tiny = comp_d3pm_tiny()
-    fine = tiny.fusion.model_copy(update={"learn_filled": True})
-    return WholeConfig(grid=tiny.grid, fine=fine, sampling=tiny.sampling)
+    return WholeConfig(grid=tiny.grid, fine=tiny.fusion, sampling=tiny.sampling)
 
 
 GENERATOR_RECIPES: dict[str, Callable[[], GeneratorConfig]] = {

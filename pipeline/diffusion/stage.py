@@ -96,12 +96,14 @@ class Draws:
     min_p: see `categorical`. evidence: the share of a voxel's own evidence that counts: below 1, noise that the network
     failed to take away is not taken for a part of the scene later on (exposure bias). held_at: held voxels enter with
     the noise of this share of t; at 1 (eq. 9) there is little to be seen of them while a layout is settled, and what is
-    new doesn't continue them.
+    new doesn't continue them. self_condition: the last estimate of x_0 is fed to a stage that is trained for it; an
+    estimate names the likeliest class everywhere, so what is never likeliest in strong noise stays away.
     """
 
     min_p: float = 0.0
     evidence: float = 1.0
     held_at: float = 1.0
+    self_condition: bool = True
 
 
 EXACT = Draws()
@@ -226,7 +228,9 @@ class Stage:
         folded = self._folded(conditions)
         known = None if held is None else fold(held.labels, self.patch).flatten(1)
         x = d3pm.prior(self.process, uniform_rows(streams, voxels))
-        estimate = self._known_or(torch.full_like(x, self.classes), known)
+        estimate = torch.full_like(x, self.classes)  # none
+        if draws.self_condition:
+            estimate = self._known_or(estimate, known)
         for t, s in pairs(respaced(T, steps or T)):
             x = self._hold(x, known, round(draws.held_at * t), streams)
             logits = self._logits(x, t, folded, estimate, draws.evidence)
@@ -234,7 +238,7 @@ class Stage:
                 logits = logits.masked_fill_(~held.allowed[:, None], -torch.inf)
             if self.watch is not None:
                 self.watch(x, logits, (t, s))
-            if self.config.self_condition:
+            if self.config.self_condition and draws.self_condition:
                 estimate = self._known_or(logits.argmax(-1), known)
             uniforms = uniform_rows(streams, voxels).flatten()
             x_0 = categorical(logits.flatten(0, 1), uniforms, draws.min_p).view(rows, voxels)

@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.diffusion.stage import Draws, Held
 from pipeline.generators.protocol import Known
 from pipeline.generators.tokens import placed
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -36,13 +37,14 @@ class SamplingConfig(BaseModel):
         1.0  # 1: exact; else the share of a voxel's own evidence that counts
     )
     held_at: Annotated[float, Field(ge=0, le=1)] = 0.5  # 1: the paper's; less: no seams beside voxels that are held
+    self_condition: bool = unwritten(True)  # the paper's; False: no network is fed its last estimate, see Draws
     batch: Count = 16  # scenes at once; a short batch is padded
     threads: Count = 2  # CPU threads
     device: Literal["auto", "cpu"] = "auto"  # auto: a GPU if there is one
 
     def draws(self) -> Draws:
         """What of this the sampler's loop needs."""
-        return Draws(self.min_p, self.evidence, self.held_at)
+        return Draws(self.min_p, self.evidence, self.held_at, self.self_condition)
 
     def torch_device(self) -> torch.device:
         """Where the networks run."""

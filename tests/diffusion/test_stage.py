@@ -260,6 +260,11 @@ def test_self_conditioning_in_sampling() -> None:
     for (_, logits), after in zip(model.calls, given[1:], strict=False):
         assert torch.equal(after, logits.argmax(-1))
     assert [round(float(inputs[0])) for inputs, _ in model.calls] == [8, 6, 4, 2]
+    model.calls.clear()
+    held = Held(torch.full((1, *SHAPE), IGNORE), torch.ones(1, K).bool())
+    held.labels[..., 0] = 2
+    stage.sample(streams(1), (condition(1),), held, steps=4, draws=Draws(self_condition=False))
+    assert all((inputs[2] == K).all() for inputs, _ in model.calls)
 
 
 def test_evidence_and_min_p_are_what_they_say() -> None:

@@ -119,4 +119,6 @@ def test_sampling_is_exact_unless_asked_otherwise() -> None:
     assert (SamplingConfig().draws().min_p, SamplingConfig().draws().evidence) == (0.0, 1.0)
     assert SamplingConfig(min_p=0.1, evidence=0.5).draws().min_p == 0.1
     assert SamplingConfig(held_at=0.25).draws().held_at == 0.25
+    assert SamplingConfig().draws().self_condition
+    assert not SamplingConfig(self_condition=False).draws().self_condition
     assert SamplingConfig(device="cpu").torch_device() == CPU
