@@ -159,8 +159,8 @@ class Stage:
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """T (KL + lambda CE), t stratified over the batch; scalars kl and ce.
 
-        A network that no condition guides draws what nobody saw as well, and sees it in its next step: if nothing is
-        learnt there, that is unlike all it was trained on. Hence `learn_filled`.
+        A network draws what nobody saw as well, and sees it in its next step, as does the next stage: if nothing is
+        learnt there, that is unlike all they were trained on. Hence `learn_filled`.
         """
         valid = (fold(batch["target"], self.patch) != self.ignore) | self.config.learn_filled
         x_0 = fold(batch["filled"], self.patch).long()  # b i j v
