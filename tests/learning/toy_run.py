@@ -75,11 +75,13 @@ def run(out, plain=False, **fields):
     return model, train(model, loss, Points(noise), config(**fields), Path(out))
 
 
-def print_whether_processes_are_joined() -> None:
-    print("joined at exit:", torch.distributed.is_initialized())
+def note_whether_processes_are_joined() -> None:
+    """In a file of each process: lines of two on one pipe may mix."""
+    with open(os.environ["TOY_AT_EXIT"] + os.environ["RANK"], "w") as noted:
+        noted.write(str(torch.distributed.is_initialized()))
 
 
 if __name__ == "__main__":
-    if "TOY_SAY_AT_EXIT" in os.environ:  # handlers run last in, first out: this one after the training's
-        atexit.register(print_whether_processes_are_joined)
+    if "TOY_AT_EXIT" in os.environ:  # handlers run last in, first out: this one after the training's
+        atexit.register(note_whether_processes_are_joined)
     run(sys.argv[1], **json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
