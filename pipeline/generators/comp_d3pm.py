@@ -3,7 +3,8 @@
 Deviations from the paper, or what it leaves open: labels are filled where they are not known (no loss there,
 unless a stage says `learn_filled`); T, schedule and loss weight are D3PM's usual ones; few-step sampling; known voxels
 may be held in every stage, and enter with less noise than eq. 9's (`SamplingConfig.held_at`); a background may be drawn
-without its last estimate (`SamplingConfig.self_condition`).
+without its last estimate (`SamplingConfig.self_condition`); what a voxel shows may count for less than its likelihood
+(`SamplingConfig.evidence`).
 """
 
 from __future__ import annotations
