@@ -69,7 +69,7 @@ def _coarse(depth: int) -> StageConfig:
 
 
 def _sampling() -> SamplingConfig:
-    """How the compared methods draw: all T steps in a coarse stage, where one is cheap, half at full resolution.
+    """How the compared methods draw: all T steps, but half of them where a coarse scene is given to full resolution.
 
     The background is not fed its last estimate: where noise is strong that names empty space, never buildings. Half of
     t leaves too little of what is held on a linear schedule. A voxel's own evidence counts for .4: at 1 objects
