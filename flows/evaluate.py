@@ -87,7 +87,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CountRow:
-    """A count of real scenes, and of each generated set in rows' order."""
+    """A count of real scenes, and in rows' order of each generated set and of the training scenes (the floor)."""
 
     name: str
     real: float
@@ -144,7 +144,7 @@ def evaluate(recipe: EvaluateRecipe, workers: int = 1, quiet: bool = True) -> Ev
         recipe,
         taxonomy,
         tuple(rows),
-        tuple(count_rows(found.counts[REFERENCE], [found.counts[n] for n in folders], taxonomy)),
+        tuple(count_rows(found.counts[REFERENCE], [found.counts[n] for n in (*folders, FLOOR)], taxonomy)),
         compare(found.counts[REFERENCE].voxels, found.counts[REFERENCE].voxels, taxonomy).shares,
         tuple((n, str(s.root), len(s), found.counts[n].digest) for n, s in sets.items()),
         _encoder_facts(recipe),
@@ -282,7 +282,7 @@ def novelty_figures(own: np.ndarray, val: np.ndarray, train: np.ndarray) -> dict
 
 
 def count_rows(real: Counts, ours: Sequence[Counts], taxonomy: Taxonomy) -> list[CountRow]:
-    """Counts of real and generated scenes side by side; classes without real instances are left out."""
+    """Counts of real and other scenes side by side; classes without real instances are left out."""
     tables = [_count_table(counts, taxonomy) for counts in (real, *ours)]
     return [
         CountRow(name, value, tuple(table[name] for table in tables[1:]))

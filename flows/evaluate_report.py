@@ -133,7 +133,7 @@ def tables(found: Evaluation) -> list[Table]:
         ["scenes", "N", *(head for _, head, _ in used)],
         [[row.name, _size(row), *(_cell(row, key) for key, _, _ in used)] for row in found.rows],
     )
-    names = [row.name for row in found.generated]
+    names = [row.name for row in found.rows if row.name != FLOOR_HALVES]
     good = [sum(row.near(k) for row in found.counts) for k in range(len(names))]
     within = ", ".join(f"{name} {n}" for name, n in zip(names, good, strict=True))
     counts = Table(

@@ -227,7 +227,7 @@ def scene_section(path: Path) -> Section:
                 for row in rows
             ],
         )
-        names = [row["name"] for row in rows if not row["floor"]]
+        names = [row["name"] for row, _ in zip(rows, counts[0]["values"] if counts else (), strict=False)]
         beside = Table(
             "Counts beside real scenes",
             "✓ is within 15 % of the real figure.",

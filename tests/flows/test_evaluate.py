@@ -23,6 +23,7 @@ from flows.evaluate import (
 )
 from flows.evaluate_jobs import chunks, features_job, joined
 from flows.evaluate_report import write_evaluation
+from flows.report_tables import scene_section
 from flows.scene_sets import drawn, folder_set, halves, split_set
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
@@ -141,6 +142,8 @@ def test_counts_stand_beside_real_ones(found) -> None:
     assert cars.real == 2
     assert cars.near(0)
     assert cars.values[0] == 2
+    assert len(cars.values) == 4  # three folders, and training scenes as floor
+    assert cars.near(3)
     assert not rows["car: mean size [voxels]"].near(1)
     assert rows["floating share"].real == 0
     assert rows["floating share"].near(0)
@@ -184,6 +187,9 @@ def test_what_is_written(found, tmp_path) -> None:
     text = (tmp_path / "out/table.md").read_text()
     for part in ("occfactory evaluate-scenes ...", "| fresh | 14 : 20 |", "F3D", "IS: the image encoder", FLOOR_TRAIN):
         assert part in text
+    beside = scene_section(tmp_path / "out/table.json").tables[1]
+    assert list(beside.heads) == ["figure", "real", "fresh", "eaten", "copied", FLOOR_TRAIN]
+    assert {len(row) for row in beside.rows} == {6}
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("data:image/") == 2 + 4
     assert 'src="data:' in page
