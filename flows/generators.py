@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from flows.changes import table_of
 from flows.engine import Engine, run_plan
 from flows.progress import PlanProgress
 from flows.recipes import Config, weights_digest
@@ -21,6 +22,8 @@ from pipeline.datasets.craft3d import House, house_of, write_house, write_splits
 from pipeline.datasets.formats import FORMATS, detect
 from pipeline.datasets.semantic_kitti import write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
+from pipeline.diffusion.schedules import respaced
+from pipeline.diffusion.stage import StageConfig
 from pipeline.generators.autoregressive import Autoregressive, AutoregressiveConfig
 from pipeline.generators.comp_d3pm import CompConfig, CompD3PM
 from pipeline.generators.dit3d import DiT3D, DiT3DConfig
@@ -32,6 +35,7 @@ from pipeline.generators.tokens import GivenMaps
 from pipeline.generators.whole_scene import WholeConfig, WholeScene
 from pipeline.houses.orient import oriented
 from pipeline.learning.checkpoint import MODEL, check_whole, fill, load_part, read_card
+from pipeline.learning.fields import unwritten
 from pipeline.scene.errors import InputError
 from pipeline.scene.grid import VoxelGrid
 from pipeline.scene.records import Scene
@@ -59,6 +63,7 @@ class SampleRecipe(Config):
     samples: int = Field(ge=1)
     seed: int = Field(0, ge=0)  # the seed tree's root
     complete: bool = False  # every voxel as generated; else what a passing sensor can't see is invalid
+    steps: int | None = unwritten(None, ge=1)  # of sampling, at every stage; None: the weights' own
     maps: Path | None = Field(None, exclude=True)  # a root whose occupancy maps are filled; not part of the digest
     maps_split: str = "train"  # of that root
     maps_digest: str | None = None  # SHA-256 of the maps
@@ -185,12 +190,19 @@ def sample_scenes(
 
 
 def sample_recipe(
-    weights: Path, samples: int, seed: int = 0, complete: bool = False, maps: tuple[Path, str] | None = None
+    weights: Path,
+    samples: int,
+    seed: int = 0,
+    complete: bool = False,
+    maps: tuple[Path, str] | None = None,
+    steps: int | None = None,
 ) -> SampleRecipe:
     """A SampleRecipe whose shards and threads are the generator's own. maps: (root, split) whose occupancy maps are
-    filled, for methods that draw classes alone. Raises InputError."""
+    filled, for methods that draw classes alone. steps: of every stage, at most its T. Raises InputError."""
     config = config_of(read_card(weights).get("config"))
     sampling = config.sampling
+    if steps is not None:
+        _check_steps(config, steps)
     digest = hashlib.sha256()
     if maps is not None:
         for volume in given_maps(*maps, config.grid).given:
@@ -201,12 +213,23 @@ def sample_recipe(
         samples=samples,
         seed=seed,
         complete=complete,
+        steps=steps,
         maps=None if maps is None else maps[0],
         maps_split="train" if maps is None else maps[1],
         maps_digest=None if maps is None else digest.hexdigest(),
         shard_samples=sampling.batch,
         threads=sampling.threads,
     )
+
+
+def _check_steps(config: GeneratorConfig, steps: int) -> None:
+    if "steps" not in type(config.sampling).model_fields:
+        raise InputError("sampling steps", "none, as this method has no steps", f"{steps} for {config.method}")
+    table = table_of(config)
+    table["sampling"]["steps"] = steps
+    for _, part in config_of(table):
+        if isinstance(part, StageConfig):
+            respaced(part.steps, steps)  # refuses more than T
 
 
 @functools.lru_cache(maxsize=1)
@@ -248,7 +271,8 @@ def _scenes_stage(recipe: SampleRecipe, out: Path, shard: int) -> list[str]:
 
     first = shard * recipe.shard_samples
     indices = range(first, min(first + recipe.shard_samples, recipe.samples))
-    generator = loaded(recipe.weights, recipe.weights_digest)
+    sampling = () if recipe.steps is None else (("steps", recipe.steps),)
+    generator = loaded(recipe.weights, recipe.weights_digest, sampling)
     if recipe.maps is not None and isinstance(generator, Scaffold | Autoregressive):
         generator.source = given_maps(recipe.maps, recipe.maps_split, generator.grid)
     written = []

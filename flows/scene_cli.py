@@ -82,6 +82,7 @@ def sample(
     samples: Annotated[int, typer.Option("-n", min=1, help="How many scenes.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Root of the seed tree; scene i depends on it and i alone.")] = 0,
     complete: Annotated[bool, typer.Option("--complete", help="Leave no voxel invalid: no passing sensor.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every stage, at most T; default: the weights'.")] = None,
     maps: Annotated[
         Path | None, typer.Option(metavar="ROOT", help="Whose occupancy maps are filled, by methods that need one.")
     ] = None,
@@ -94,12 +95,13 @@ def sample(
     \b
     Examples:
       occfactory sample --weights data/weights/comp_d3pm -n 500 --seed 0 --out data/runs/scenes
+      occfactory sample --weights data/weights/comp_d3pm -n 500 --steps 10 --out data/runs/quick
       occfactory sample --weights DIR/weights --maps HOUSES --maps-split val --complete -n 8 --out data/runs/houses
     """
     from flows.generators import sample_recipe, sample_scenes
 
     given = None if maps is None else (maps, maps_split)
-    sample_scenes(sample_recipe(weights, samples, seed, complete, given), out, "none", workers, quiet)
+    sample_scenes(sample_recipe(weights, samples, seed, complete, given, steps), out, "none", workers, quiet)
 
 
 def sweep_rates(

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from flows.generator_recipes import TINY_GRID, generator_recipe
-from flows.generators import load_generator, sample_recipe, sample_scenes, scene_seeds, train_generator
+from flows.generators import (
+    load_generator,
+    sample_recipe,
+    sample_scenes,
+    scene_seeds,
+    train_generator,
+    with_sampling,
+)
 from pipeline.datasets.semantic_kitti import open_root, read_frame, write_frame, write_layout
 from pipeline.datasets.voxel_frames import frame_of
 from pipeline.scene.errors import InputError
@@ -112,6 +119,32 @@ def test_another_seed_is_refused_in_a_folder_of_the_first(weights: dict[str, Pat
     with pytest.raises(InputError) as caught:
         sample_scenes(sample_recipe(weights[NAMES[1]], 1, seed=1), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fewer_steps_from_the_same_weights(name: str, weights: dict[str, Path], tmp_path: Path) -> None:
+    quick, whole = sample_recipe(weights[name], 2, complete=True, steps=2), sample_recipe(weights[name], 2)
+    assert "steps" not in whole.model_dump()  # folders drawn before the field came go on
+    found = open_root(sample_scenes(quick, tmp_path))
+    sampling = {"steps": 2, "fine_steps": 2}
+    generator = with_sampling(load_generator(weights[name]), sampling)
+    expected = generator.sample(2, scene_seeds(0, range(2)))
+    own = drawn(weights[name], 2, 0)
+    for k in range(2):
+        assert np.array_equal(found.scene("00", f"{k:06d}").labels, expected[k].labels)
+        assert not np.array_equal(expected[k].labels, own[k])
+
+
+def test_more_steps_than_trained_for_are_refused_before_anything_is_drawn(weights: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="sampling steps: expected 1 to 20") as caught:
+        sample_recipe(weights[NAMES[0]], 2, steps=21)
+    one_line(caught)
+
+
+def test_methods_that_count_no_steps_say_so() -> None:
+    with pytest.raises(InputError, match="counts no steps") as caught:
+        sample_recipe(Path(__file__).parents[2] / "data/weights/houses", 1, steps=3)
+    one_line(caught)
 
 
 def test_stages_trained_one_by_one_are_those_trained_together(
